@@ -1,0 +1,1 @@
+"""Arithmetic on 8-bit blockwise weights: one contract (`ops`), several implementations behind it."""

@@ -1,0 +1,109 @@
+"""The contract of the 8-bit operations: arguments checked once, here, then handed to the selected implementation.
+
+Callers (`dynamic8`, `layers`) name an operation and never an implementation. A new set of kernels is a module with the
+five functions of `reference` and one more entry in `KERNELS`.
+"""
+
+import logging
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SIZES = tuple(2**n for n in range(6, 13))  # 64 ... 4096
+KERNELS = {
+    "bitsandbytes": "model.kernels.bnb",
+    "reference": "model.kernels.reference",
+}  # "auto" tries them in this order
+
+_choice = "auto"
+
+
+def use(name: str) -> None:
+    """Choose the implementation for the whole process: "auto" or a key of `KERNELS`. Raises ValueError for another."""
+    global _choice
+    if name not in ("auto", *KERNELS):
+        raise ValueError(f"kernels {name!r}: expected auto, {', '.join(KERNELS)}")
+    _choice = name
+
+
+def kernels() -> ModuleType:
+    """The implementation in use. "auto" falls back to the reference and says so once."""
+    return _load(_choice)
+
+
+@cache
+def _load(choice: str) -> ModuleType:
+    if choice != "auto":
+        return import_module(KERNELS[choice])
+    try:
+        return import_module(KERNELS["bitsandbytes"])
+    except (ImportError, OSError, RuntimeError) as error:
+        logger.warning("bitsandbytes cannot be used (%s): 8-bit arithmetic runs on the slower reference path", error)
+        return import_module(KERNELS["reference"])
+
+
+def num_blocks(numel: int, block_size: int) -> int:
+    """How many blocks `numel` values make; the last may be short."""
+    return -(-numel // block_size)
+
+
+def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Tensor]:
+    """weight (any shape) float -> codes (same shape) uint8, absmax (num_blocks,) float32. See `reference.quantize`."""
+    _check_block_size(block_size)
+    _check_code(code)
+    if not weight.is_floating_point():
+        raise ValueError(f"quantize: weight is {weight.dtype}, expected a floating dtype")
+    return kernels().quantize(weight, code, block_size)
+
+
+def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
+    """codes (any shape) uint8 -> weight (same shape) in `dtype`. See `reference.dequantize`."""
+    _check_storage(codes, absmax, code, block_size)
+    return kernels().dequantize(codes, absmax, code, block_size, dtype)
+
+
+def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
+    """x (..., K), codes (N, K), bias (N,) or None -> (..., N) in x's dtype."""
+    _check_storage(codes, absmax, code, block_size)
+    return kernels().linear(x, codes, absmax, code, block_size, bias)
+
+
+def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
+    """grad (..., N), codes (N, K) -> gradient of the input (..., K)."""
+    _check_storage(codes, absmax, code, block_size)
+    return kernels().linear_backward(grad, codes, absmax, code, block_size)
+
+
+def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
+    """ids (...) integer, codes (V, D) -> (..., D) in `dtype`."""
+    _check_storage(codes, absmax, code, block_size)
+    return kernels().embedding(ids, codes, absmax, code, block_size, dtype)
+
+
+def _check_storage(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> None:
+    """Our own invariant (compiled kernels read raw pointers): a wrong dtype or length here is a bug, not bad input."""
+    _check_block_size(block_size)
+    _check_code(code)
+    blocks = num_blocks(codes.numel(), block_size)
+    if codes.dtype != torch.uint8 or absmax.dtype != torch.float32 or absmax.shape != (blocks,):
+        raise ValueError(
+            f"8-bit weight is {codes.dtype} with absmax {absmax.dtype} {tuple(absmax.shape)}, "
+            f"expected uint8 with float32 ({blocks},)"
+        )
+    if not absmax.is_contiguous():
+        raise ValueError("absmax is not contiguous")
+
+
+def _check_code(code: Tensor) -> None:
+    if code.dtype != torch.float32 or code.shape != (256,) or not code.is_contiguous():
+        raise ValueError(f"code table is {code.dtype} {tuple(code.shape)}, expected contiguous float32 (256,)")
+
+
+def _check_block_size(block_size: int) -> None:
+    if block_size not in BLOCK_SIZES:
+        raise ValueError(f"block_size is {block_size}, expected a power of two from 64 to 4096")
