@@ -1,6 +1,6 @@
 """`from_pretrained` and `save_pretrained` for the 8-bit classes: transformers' face, the native format's strictness.
 
-The model is built empty and takes over the tensors that `checkpoint` mapped and checked, so weights exist once in memory.
+The model is built empty and takes over the tensors that `checkpoint` mapped and checked: weights are in memory once.
 """
 
 import logging
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=GPTJ8bitPreTrainedModel)
 
 # What transformers' Auto classes and its users pass and what is always so here: weights are mapped, code is local.
-_WITHOUT_EFFECT = frozenset(
-    "low_cpu_mem_usage use_safetensors trust_remote_code adapter_kwargs weights_only local_files_only token revision "
-    "_from_auto _commit_hash force_download cache_dir proxies subfolder".split()
-)
-_SAVE_WITHOUT_EFFECT = frozenset("safe_serialization max_shard_size push_to_hub token save_peft_format".split())
+_WITHOUT_EFFECT = {
+    *("low_cpu_mem_usage", "use_safetensors", "trust_remote_code", "adapter_kwargs", "weights_only", "_from_auto"),
+    *("local_files_only", "token", "revision", "force_download", "cache_dir", "proxies", "subfolder", "_commit_hash"),
+}
+_SAVE_WITHOUT_EFFECT = {"safe_serialization", "max_shard_size", "push_to_hub", "token", "save_peft_format"}
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -43,7 +43,7 @@ def from_pretrained(
     """Load a native checkpoint, a folder or a name that `hub` knows, ready for inference.
 
     dtype casts LayerNorms, biases and activations (None keeps float32); codes stay 8-bit. device_map: a device, "auto"
-    (a GPU if there is one) or {"": device}. Other keywords override fields of the config; an unknown one is a TypeError.
+    (a GPU if there is one) or {"": device}. Other keywords override fields of the config; unknown ones are a TypeError.
     Raises CheckpointError or HubError for a checkpoint that is not exactly what its config implies.
     """
     folder = hub.resolve(str(name_or_dir))
@@ -66,7 +66,8 @@ def from_pretrained(
         for key in _SPECIAL_IDS:
             if key in overrides:
                 setattr(model.generation_config, key, overrides[key])
-    return model.to(device=_device(device_map), dtype=_dtype(dtype or torch_dtype)).eval()
+    nn.Module.to(model, device=_device(device_map), dtype=_dtype(dtype or torch_dtype))
+    return model.eval()
 
 
 def save_pretrained(model: GPTJ8bitPreTrainedModel, folder: str | Path, **kwargs: Any) -> None:

@@ -16,9 +16,11 @@ logger = logging.getLogger(__name__)
 
 BLOCK_SIZES = tuple(2**n for n in range(6, 13))  # 64 ... 4096
 KERNELS = {
+    "cpu": "model.kernels.cpu",
     "bitsandbytes": "model.kernels.bnb",
     "reference": "model.kernels.reference",
-}  # "auto" tries them in this order
+}
+_BY_DEVICE = {"cpu": ("cpu", "bitsandbytes", "reference"), "cuda": ("bitsandbytes", "reference")}  # best first
 
 _choice = "auto"
 
@@ -31,20 +33,23 @@ def use(name: str) -> None:
     _choice = name
 
 
-def kernels() -> ModuleType:
-    """The implementation in use. "auto" falls back to the reference and says so once."""
-    return _load(_choice)
+def kernels(device: str = "cpu") -> ModuleType:
+    """The implementation in use on a device type; where the chosen one cannot work there, the next best.
+
+    A slower choice than the best is logged once.
+    """
+    return _load(_choice, device)
 
 
 @cache
-def _load(choice: str) -> ModuleType:
-    if choice != "auto":
-        return import_module(KERNELS[choice])
-    try:
-        return import_module(KERNELS["bitsandbytes"])
-    except (ImportError, OSError, RuntimeError) as error:
-        logger.warning("bitsandbytes cannot be used (%s): 8-bit arithmetic runs on the slower reference path", error)
-        return import_module(KERNELS["reference"])
+def _load(choice: str, device: str) -> ModuleType:
+    names = _BY_DEVICE.get(device, ("reference",))
+    for name in (choice,) if choice in names else names:
+        try:
+            return import_module(KERNELS[name])
+        except (ImportError, OSError, RuntimeError) as error:
+            logger.warning("8-bit arithmetic will be slower than it could be: %s", error)
+    raise ImportError(f"the kernels {choice!r} cannot be loaded; choose auto")
 
 
 def num_blocks(numel: int, block_size: int) -> int:
@@ -58,31 +63,31 @@ def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Ten
     _check_code(code)
     if not weight.is_floating_point():
         raise ValueError(f"quantize: weight is {weight.dtype}, expected a floating dtype")
-    return kernels().quantize(weight, code, block_size)
+    return kernels(weight.device.type).quantize(weight, code, block_size)
 
 
 def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """codes (any shape) uint8 -> weight (same shape) in `dtype`. See `reference.dequantize`."""
     _check_storage(codes, absmax, code, block_size)
-    return kernels().dequantize(codes, absmax, code, block_size, dtype)
+    return kernels(codes.device.type).dequantize(codes, absmax, code, block_size, dtype)
 
 
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
     """x (..., K), codes (N, K), bias (N,) or None -> (..., N) in x's dtype."""
     _check_storage(codes, absmax, code, block_size)
-    return kernels().linear(x, codes, absmax, code, block_size, bias)
+    return kernels(codes.device.type).linear(x, codes, absmax, code, block_size, bias)
 
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     """grad (..., N), codes (N, K) -> gradient of the input (..., K)."""
     _check_storage(codes, absmax, code, block_size)
-    return kernels().linear_backward(grad, codes, absmax, code, block_size)
+    return kernels(codes.device.type).linear_backward(grad, codes, absmax, code, block_size)
 
 
 def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """ids (...) integer, codes (V, D) -> (..., D) in `dtype`."""
     _check_storage(codes, absmax, code, block_size)
-    return kernels().embedding(ids, codes, absmax, code, block_size, dtype)
+    return kernels(codes.device.type).embedding(ids, codes, absmax, code, block_size, dtype)
 
 
 def _check_storage(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> None:

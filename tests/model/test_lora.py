@@ -108,7 +108,7 @@ Q = "base_model.model.transformer.h.0.attn.q_proj.lora_A.weight"
         (lambda f: (f / ADAPTER_WEIGHTS).write_bytes(b"\xff" * 40), "damaged"),
     ],
 )
-def test_a_bad_adapter_is_named_and_leaves_the_model_alone(adapter: Path, damage, words: str) -> None:  # noqa: ANN001
+def test_a_bad_adapter_is_named_and_leaves_the_model_alone(adapter: Path, damage, words: str) -> None:
     model = pair()[0]
     before = model(IDS).logits
     damage(adapter)

@@ -1,0 +1,135 @@
+"""The compiled CPU kernels (linear.c, storage.c) behind the contract of `ops`.
+
+Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); more
+rows (prefill, training) dequantise a slice of the weight into the dtype of the activations and use torch's matmul.
+OpenMP's threads are torch's own: the library is loaded after torch and finds its runtime.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.kernels import reference
+
+MAX_ROWS = 16
+SLICE_BYTES = 2**27  # of dequantised weight at a time: a whole layer of the 6B model in bf16
+LEVELS = ("portable", "avx512-vbmi")
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+def _load() -> ctypes.CDLL:
+    built = sorted(Path(__file__).parent.glob("_dynamic8*.so"))
+    if not built:
+        raise ImportError("the CPU kernels were not compiled when tertulia was installed (no C compiler was found)")
+    library = ctypes.CDLL(str(built[0]))
+    p, i, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    library.d8_best_level.restype = i
+    library.d8_linear.argtypes = [i, p, i, p, p, p, n, p, i, p, n, n, n, i]
+    library.d8_linear.restype = i
+    library.d8_dequantize.argtypes = [p, p, p, n, n, p, i, i]
+    library.d8_quantize.argtypes = [p, p, n, n, p, p, i]
+    library.d8_quantize.restype = i
+    library.d8_embedding.argtypes = [p, p, p, p, n, n, n, p]
+    return library
+
+
+_library = _load()
+level = _library.d8_best_level()
+
+
+def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Tensor]:
+    """As `reference.quantize`, bit for bit."""
+    source = weight.detach().float().contiguous()
+    codes = torch.empty(source.shape, dtype=torch.uint8)
+    absmax = torch.empty(-(-source.numel() // block_size), dtype=torch.float32)
+    failed = _library.d8_quantize(
+        *(source.data_ptr(), code.data_ptr(), source.numel(), block_size, codes.data_ptr(), absmax.data_ptr()),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError("no memory for the quantiser's table")
+    return codes, absmax
+
+
+def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
+    """As `reference.dequantize`, bit for bit."""
+    if dtype not in _DTYPES:
+        return reference.dequantize(codes, absmax, code, block_size, dtype)
+    codes = codes.contiguous()
+    out = torch.empty(codes.shape, dtype=dtype)
+    _library.d8_dequantize(
+        *(codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), codes.numel(), block_size),
+        *(out.data_ptr(), _DTYPES[dtype], torch.get_num_threads()),
+    )
+    return out
+
+
+def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
+    """As `reference.linear`; exact to float32 rounding for float32 x, the code table rounded to bf16 for bf16 x."""
+    rows, (n_out, n_in) = x.numel() // x.shape[-1], codes.shape
+    if x.dtype not in _DTYPES:
+        return reference.linear(x, codes, absmax, code, block_size, bias)
+    if rows > MAX_ROWS:
+        y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
+        for rows_of, weight in _slices(codes, absmax, code, block_size, x.dtype):
+            part = None if bias is None else bias[rows_of].to(x.dtype)
+            y[..., rows_of] = F.linear(x, weight, part)
+        return y
+    x = x.contiguous()
+    if bias is not None and bias.dtype not in _DTYPES:
+        bias = bias.float()
+    y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
+    failed = _library.d8_linear(
+        *(level, x.data_ptr(), _DTYPES[x.dtype], codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), block_size),
+        *((None, 0) if bias is None else (bias.data_ptr(), _DTYPES[bias.dtype])),
+        *(y.data_ptr(), rows, n_out, n_in, torch.get_num_threads()),
+    )
+    if failed:
+        raise MemoryError(f"no memory to lay out {rows} x {n_in} activations")
+    return y
+
+
+def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
+    """As `reference.linear_backward`; slices of the weight add up in float32."""
+    if grad.dtype not in _DTYPES:
+        return reference.linear_backward(grad, codes, absmax, code, block_size)
+    total: Tensor | None = None
+    for rows_of, weight in _slices(codes, absmax, code, block_size, grad.dtype):
+        part = grad[..., rows_of] @ weight
+        total = part if total is None else total.float() + part
+    assert total is not None
+    return total.to(grad.dtype)
+
+
+def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
+    """As `reference.embedding`."""
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < codes.shape[0]:
+        raise IndexError(f"an id is outside the table of {codes.shape[0]} rows")
+    ids = ids.long().contiguous()
+    out = torch.empty(*ids.shape, codes.shape[1], dtype=torch.float32)
+    _library.d8_embedding(
+        *(ids.data_ptr(), codes.data_ptr(), absmax.data_ptr(), code.data_ptr()),
+        *(ids.numel(), codes.shape[1], block_size, out.data_ptr()),
+    )
+    return out.to(dtype)
+
+
+def _slices(
+    codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype
+) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, their weights in `dtype`), each at most SLICE_BYTES and beginning on a block."""
+    n_out, n_in = codes.shape
+    step = (
+        SLICE_BYTES // (n_in * dtype.itemsize) // block_size * block_size
+    )  # so many rows end on a block, whatever n_in
+    if step == 0 or step >= n_out:
+        yield slice(0, n_out), dequantize(codes, absmax, code, block_size, dtype)
+        return
+    for start in range(0, n_out, step):
+        rows = slice(start, min(start + step, n_out))
+        scales = absmax[start * n_in // block_size : -(-rows.stop * n_in // block_size)]
+        yield rows, dequantize(codes[rows], scales, code, block_size, dtype)

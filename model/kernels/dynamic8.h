@@ -1,0 +1,36 @@
+/* What the two files of the CPU kernels share. W[n][k] = code[codes[n*K + k]] * absmax[(n*K + k) / block_size].
+ *
+ * Plain C behind ctypes (cpu.py). Every operation exists in portable C, compiled once more for wider registers; the
+ * hot ones also in AVX-512, chosen at run time. Loops over rows or blocks are claimed in chunks by OpenMP's threads (a
+ * static split collapses beside a busy process).
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")))
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
+enum level { PORTABLE, LEVEL_VBMI };
+enum dtype { F32, BF16 };
+
+static inline float bf16_to_float(uint16_t h) {
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static inline uint16_t float_to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
