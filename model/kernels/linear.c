@@ -23,7 +23,8 @@ typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
 
 /* y[m][n] = sum + bias[n], rounded to y's dtype */
 static inline void put(const job_t *j, int64_t m, int64_t n, float sum) {
-    if (j->bias) sum += j->bias_dtype == F32 ? ((const float *)j->bias)[n] : bf16_to_float(((const uint16_t *)j->bias)[n]);
+    if (j->bias && j->bias_dtype == F32) sum += ((const float *)j->bias)[n];
+    if (j->bias && j->bias_dtype == BF16) sum += bf16_to_float(((const uint16_t *)j->bias)[n]);
     if (j->y_dtype == F32) ((float *)j->y)[m * j->N + n] = sum;
     else ((uint16_t *)j->y)[m * j->N + n] = float_to_bf16(sum);
 }
@@ -69,54 +70,38 @@ CLONES static void portable_rows(const job_t *j, int64_t first, int64_t last) {
 #ifdef VBMI
 
 typedef struct {
-    __m512i low[4], high[4]; /* low and high bytes of 256 bf16 values */
-} table_t;
+    __m512i part[4]; /* one byte of each of 256 values */
+} plane_t;
 
-/* Unpacking bytes to words goes by 128-bit lanes; x is stored in this order within each 64 so that both agree. */
-static const uint8_t LANE_ORDER[64] = {
-    0,  1,  2,  3,  4,  5,  6,  7,  16, 17, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 36, 37,
-    38, 39, 48, 49, 50, 51, 52, 53, 54, 55, 8,  9,  10, 11, 12, 13, 14, 15, 24, 25, 26, 27,
-    28, 29, 30, 31, 40, 41, 42, 43, 44, 45, 46, 47, 56, 57, 58, 59, 60, 61, 62, 63};
+/* Unpacking bytes to wider values goes by 128-bit lanes; x is stored in the order, within each 64, that results. */
+static int order_of_words(int i) { return i % 8 + i / 8 % 4 * 16 + i / 32 * 8; }
+static int order_of_floats(int i) { return i % 4 + i / 4 % 4 * 16 + i / 16 * 4; }
 
-VBMI static inline table_t make_table(const uint16_t value[256]) {
-    uint8_t low[256], high[256];
-    for (int i = 0; i < 256; i++) low[i] = value[i] & 255, high[i] = value[i] >> 8;
-    table_t t;
-    for (int i = 0; i < 4; i++) {
-        t.low[i] = _mm512_loadu_si512(low + 64 * i);
-        t.high[i] = _mm512_loadu_si512(high + 64 * i);
-    }
+VBMI static inline plane_t make_plane(const void *values, int size, int byte) {
+    uint8_t bytes[256];
+    for (int i = 0; i < 256; i++) bytes[i] = ((const uint8_t *)values)[i * size + byte];
+    plane_t t;
+    for (int i = 0; i < 4; i++) t.part[i] = _mm512_loadu_si512(bytes + 64 * i);
     return t;
 }
 
-/* 64 codes -> 64 bf16 in two registers, in LANE_ORDER */
-VBMI static inline void look_up(const table_t *t, __m512i codes, __m512i *a, __m512i *b) {
-    const __mmask64 upper = _mm512_movepi8_mask(codes);
-    const __m512i low = _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(t->low[0], codes, t->low[1]),
-                                               _mm512_permutex2var_epi8(t->low[2], codes, t->low[3]));
-    const __m512i high = _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(t->high[0], codes, t->high[1]),
-                                                _mm512_permutex2var_epi8(t->high[2], codes, t->high[3]));
-    *a = _mm512_unpacklo_epi8(low, high);
-    *b = _mm512_unpackhi_epi8(low, high);
-}
-
-/* The nearest bf16 of each code, and the nearest bf16 of what that leaves out */
-static void split_code(const float *code, uint16_t rounded[256], uint16_t rest[256]) {
-    for (int i = 0; i < 256; i++) {
-        rounded[i] = float_to_bf16(code[i]);
-        rest[i] = float_to_bf16(code[i] - bf16_to_float(rounded[i]));
-    }
+/* 64 codes -> one byte of each value */
+VBMI static inline __m512i look_up(const plane_t *t, __m512i codes) {
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes),
+                                  _mm512_permutex2var_epi8(t->part[0], codes, t->part[1]),
+                                  _mm512_permutex2var_epi8(t->part[2], codes, t->part[3]));
 }
 
 #define DOT(sum, w, address) sum = _mm512_dpbf16_ps(sum, (__m512bh)(w), (__m512bh)_mm512_loadu_si512(address))
+#define MAD(sum, w, address) sum = _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_loadu_ps(address), sum)
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* x (K / 64, M, 64) bf16. GROUPS of 64 codes are in flight at once, each with sums of its own where registers allow. */
+/* x (K / 64, M, 64) bf16 in order_of_words. GROUPS of 64 codes are in flight at once, each with sums of its own. */
 #define BF16_ROWS(NAME, M_, GROUPS)                                                                                      \
-    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const uint16_t *x, int64_t m0, int64_t rows) {    \
-        uint16_t rounded[256], rest[256];                                                                                \
-        split_code(j->code, rounded, rest);                                                                              \
-        const table_t t = make_table(rounded);                                                                           \
+    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const void *x, int64_t m0, int64_t rows) {        \
+        uint16_t rounded[256];                                                                                           \
+        for (int i = 0; i < 256; i++) rounded[i] = float_to_bf16(j->code[i]);                                            \
+        const plane_t low = make_plane(rounded, 2, 0), high = make_plane(rounded, 2, 1);                                 \
         for (int64_t n = first; n < last; n++) {                                                                         \
             const uint8_t *codes = j->codes + n * j->K;                                                                  \
             float total[M_] = {0};                                                                                       \
@@ -128,19 +113,21 @@ static void split_code(const float *code, uint16_t rounded[256], uint16_t rest[2
                     _mm512_setzero_ps();                                                                                 \
                 for (; k + 64 * GROUPS <= end; k += 64 * GROUPS) {                                                       \
                     UNROLL for (int g = 0; g < GROUPS; g++) {                                                            \
-                        __m512i a, b;                                                                                    \
                         _mm_prefetch((const char *)(codes + k + 64 * g + PREFETCH_BYTES), _MM_HINT_T0);                  \
-                        look_up(&t, _mm512_loadu_si512(codes + k + 64 * g), &a, &b);                                     \
-                        const uint16_t *xk = x + (k + 64 * g) * M_;                                                      \
+                        const __m512i q = _mm512_loadu_si512(codes + k + 64 * g);                                        \
+                        const __m512i l = look_up(&low, q), h = look_up(&high, q);                                       \
+                        const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                    \
+                        const uint16_t *xk = (const uint16_t *)x + (k + 64 * g) * M_;                                    \
                         UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], a, xk + 64 * m);                              \
                         UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], b, xk + 64 * m + 32);                         \
                     }                                                                                                    \
                 }                                                                                                        \
                 for (; k < end; k += 64) {                                                                               \
-                    __m512i a, b;                                                                                        \
-                    look_up(&t, _mm512_loadu_si512(codes + k), &a, &b);                                                  \
-                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], a, x + k * M_ + 64 * m);                          \
-                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], b, x + k * M_ + 64 * m + 32);                     \
+                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
+                    const __m512i l = look_up(&low, q), h = look_up(&high, q);                                           \
+                    const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                        \
+                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], a, (const uint16_t *)x + k * M_ + 64 * m);            \
+                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], b, (const uint16_t *)x + k * M_ + 64 * m + 32);       \
                 }                                                                                                        \
                 UNROLL for (int m = 0; m < M_; m++) {                                                                    \
                     __m512 all = sum[0][m];                                                                              \
@@ -156,12 +143,11 @@ BF16_ROWS(bf16_rows_2, 2, 4)
 BF16_ROWS(bf16_rows_4, 4, 2)
 BF16_ROWS(bf16_rows_8, 8, 1)
 
-/* float32 x as two bf16, (K / 64, M, 2, 64): the three largest of the four products carry 16 bits of mantissa each. */
+/* x (K / 64, M, 64) float32 in order_of_floats; the table keeps all four bytes of its values. */
 #define F32_ROWS(NAME, M_)                                                                                               \
-    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const uint16_t *x, int64_t m0, int64_t rows) {    \
-        uint16_t rounded[256], rest[256];                                                                                \
-        split_code(j->code, rounded, rest);                                                                              \
-        const table_t t = make_table(rounded), u = make_table(rest);                                                     \
+    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const void *x, int64_t m0, int64_t rows) {        \
+        const plane_t p0 = make_plane(j->code, 4, 0), p1 = make_plane(j->code, 4, 1);                                    \
+        const plane_t p2 = make_plane(j->code, 4, 2), p3 = make_plane(j->code, 4, 3);                                    \
         for (int64_t n = first; n < last; n++) {                                                                         \
             const uint8_t *codes = j->codes + n * j->K;                                                                  \
             float total[M_] = {0};                                                                                       \
@@ -171,19 +157,19 @@ BF16_ROWS(bf16_rows_8, 8, 1)
                 __m512 sum[M_][2];                                                                                       \
                 UNROLL for (int m = 0; m < M_; m++) sum[m][0] = sum[m][1] = _mm512_setzero_ps();                         \
                 for (; k < end; k += 64) {                                                                               \
-                    __m512i a, b, c, d;                                                                                  \
-                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
                     _mm_prefetch((const char *)(codes + k + PREFETCH_BYTES), _MM_HINT_T0);                               \
-                    look_up(&t, q, &a, &b);                                                                              \
-                    look_up(&u, q, &c, &d);                                                                              \
-                    const uint16_t *xk = x + 2 * k * M_;                                                                 \
+                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
+                    const __m512i b0 = look_up(&p0, q), b1 = look_up(&p1, q), b2 = look_up(&p2, q), b3 = look_up(&p3, q); \
+                    const __m512i l0 = _mm512_unpacklo_epi8(b0, b1), l1 = _mm512_unpackhi_epi8(b0, b1);                  \
+                    const __m512i h0 = _mm512_unpacklo_epi8(b2, b3), h1 = _mm512_unpackhi_epi8(b2, b3);                  \
+                    const __m512i w0 = _mm512_unpacklo_epi16(l0, h0), w1 = _mm512_unpackhi_epi16(l0, h0);                \
+                    const __m512i w2 = _mm512_unpacklo_epi16(l1, h1), w3 = _mm512_unpackhi_epi16(l1, h1);                \
+                    const float *xk = (const float *)x + k * M_;                                                         \
                     UNROLL for (int m = 0; m < M_; m++) {                                                                \
-                        DOT(sum[m][0], a, xk + 128 * m);                                                                 \
-                        DOT(sum[m][0], b, xk + 128 * m + 32);                                                            \
-                        DOT(sum[m][1], a, xk + 128 * m + 64);                                                            \
-                        DOT(sum[m][1], b, xk + 128 * m + 96);                                                            \
-                        DOT(sum[m][1], c, xk + 128 * m);                                                                 \
-                        DOT(sum[m][1], d, xk + 128 * m + 32);                                                            \
+                        MAD(sum[m][0], w0, xk + 64 * m);                                                                 \
+                        MAD(sum[m][1], w1, xk + 64 * m + 16);                                                            \
+                        MAD(sum[m][0], w2, xk + 64 * m + 32);                                                            \
+                        MAD(sum[m][1], w3, xk + 64 * m + 48);                                                            \
                     }                                                                                                    \
                 }                                                                                                        \
                 UNROLL for (int m = 0; m < M_; m++) total[m] +=                                                          \
@@ -196,49 +182,40 @@ F32_ROWS(f32_rows_1, 1)
 F32_ROWS(f32_rows_2, 2)
 F32_ROWS(f32_rows_4, 4)
 
-typedef void (*group_t)(const job_t *, int64_t, int64_t, const uint16_t *, int64_t, int64_t);
+typedef void (*group_t)(const job_t *, int64_t, int64_t, const void *, int64_t, int64_t);
 
-/* The rows of x in groups of at most `widest`; the codes of a chunk stay in cache from one group to the next. */
-static int next_group(int64_t left, int widest) {
+/* Rows of x go in groups of a power of two: up to 8 in bf16, 4 in float32, as registers allow. */
+static int group_size(int64_t left, int dtype) {
     int size = 1;
-    while (size < left && size < widest) size *= 2;
+    while (size < left && size < (dtype == F32 ? 4 : 8)) size *= 2;
     return size;
 }
 
-static void vbmi_rows(const job_t *j, int64_t first, int64_t last, int parts) {
+/* The codes of a chunk stay in cache from one group of rows to the next. */
+static void vbmi_rows(const job_t *j, int64_t first, int64_t last) {
     static const group_t by_bf16[] = {bf16_rows_1, bf16_rows_2, bf16_rows_4, bf16_rows_8};
     static const group_t by_f32[] = {f32_rows_1, f32_rows_2, f32_rows_4};
-    const uint16_t *x = j->x;
+    const char *x = j->x;
     for (int64_t m0 = 0; m0 < j->M;) {
-        const int size = next_group(j->M - m0, parts == 1 ? 8 : 4), which = __builtin_ctz(size);
-        (parts == 1 ? by_bf16 : by_f32)[which](j, first, last, x, m0, min64(size, j->M - m0));
-        x += parts * j->K * size;
+        const int size = group_size(j->M - m0, j->y_dtype);
+        const group_t rows = (j->y_dtype == F32 ? by_f32 : by_bf16)[__builtin_ctz(size)];
+        rows(j, first, last, x, m0, min64(size, j->M - m0));
+        x += j->K * size * (j->y_dtype == F32 ? 4 : 2);
         m0 += size;
     }
 }
 
-static void vbmi_rows_bf16(const job_t *j, int64_t first, int64_t last) { vbmi_rows(j, first, last, 1); }
-static void vbmi_rows_f32(const job_t *j, int64_t first, int64_t last) { vbmi_rows(j, first, last, 2); }
-
-/* x (M, K) -> groups of (K / 64, size, parts, 64) bf16 in LANE_ORDER, missing rows zero */
-static void vbmi_prepare(const void *x, int x_dtype, int64_t M, int64_t K, uint16_t *out) {
-    const int parts = x_dtype == F32 ? 2 : 1;
+/* x (M, K) -> groups of (K / 64, size, 64) in the order that the kernels unpack to; missing rows are zero */
+static void vbmi_prepare(const void *x, int dtype, int64_t M, int64_t K, void *prepared) {
+    float *floats = prepared;
+    uint16_t *words = prepared;
     for (int64_t m0 = 0; m0 < M;) {
-        const int size = next_group(M - m0, parts == 1 ? 8 : 4);
+        const int size = group_size(M - m0, dtype);
         for (int64_t k = 0; k < K; k += 64)
-            for (int m = 0; m < size; m++)
-                for (int i = 0; i < 64; i++, out++) {
-                    const int64_t from = (m0 + m) * K + k + LANE_ORDER[i];
-                    if (m0 + m >= M) *out = 0;
-                    else if (parts == 1) *out = ((const uint16_t *)x)[from];
-                    else {
-                        const float value = ((const float *)x)[from];
-                        *out = float_to_bf16(value);
-                        out[64] = float_to_bf16(value - bf16_to_float(*out));
-                    }
-                    if (m0 + m >= M && parts == 2) out[64] = 0;
-                    if (parts == 2 && i == 63) out += 64;
-                }
+            for (int64_t m = m0; m < m0 + size; m++)
+                for (int i = 0; i < 64; i++)
+                    if (dtype == F32) *floats++ = m < M ? ((const float *)x)[m * K + k + order_of_floats(i)] : 0;
+                    else *words++ = m < M ? ((const uint16_t *)x)[m * K + k + order_of_words(i)] : 0;
         m0 += size;
     }
 }
@@ -265,10 +242,10 @@ int d8_linear(int level, const void *x, int x_dtype, const uint8_t *codes, const
     rows_t rows = portable_rows;
 #ifdef VBMI
     if (level == LEVEL_VBMI && K % 64 == 0) {
-        prepared = aligned_alloc(64, (size_t)(2 * MAX_ROWS * K * 2));
+        prepared = aligned_alloc(64, (size_t)(MAX_ROWS * K) * sizeof(float));
         if (!prepared) return 1;
         vbmi_prepare(x, x_dtype, M, K, prepared);
-        rows = x_dtype == F32 ? vbmi_rows_f32 : vbmi_rows_bf16;
+        rows = vbmi_rows;
     }
 #endif
     if (!prepared && x_dtype == BF16) {
