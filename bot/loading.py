@@ -1,0 +1,139 @@
+"""From settings to a loaded model: the name to a folder, weights, tokenizer, adapter, engine, service.
+
+Torch and transformers are imported inside: a front end can show its prompt first and load in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from bot.errors import SettingsError
+from bot.quiet import quiet_libraries, set_up_logging
+from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from bot.service import ChatService
+    from model.engine.params import SamplingParams
+    from model.tokenizer import Tokenizer
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to talk, and what is told about it."""
+
+    name: str
+    folder: Path
+    adapter: Path | None
+    model: Any
+    tokenizer: Tokenizer
+    service: ChatService
+    params: SamplingParams
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases of the base, without scales, tables and adapter."""
+        return sum(p.numel() for name, p in self.model.named_parameters() if ".lora_" not in name)
+
+
+def find_folder(settings: Settings, progress: Progress | None = None) -> Path:
+    """The native folder of the model; downloads and converts it where it is a name that is not here yet."""
+    from model import hub
+
+    return hub.resolve(settings.model, cache=settings.cache_dir, progress=progress)
+
+
+def is_here(settings: Settings) -> bool:
+    """True if the model is a folder or comes with the package: nothing to download."""
+    return settings.model == "embedded" or Path(settings.model).expanduser().is_dir()
+
+
+def load(settings: Settings, folder: Path | None = None) -> Loaded:
+    """Load what the settings name. Raises ModelError or SettingsError."""
+    set_up_logging(settings.log_level)
+    quiet_libraries()
+    from bot.service import ChatService
+    from model.conversation import get_format
+    from model.engine.engine import Engine
+    from model.tokenizer import Tokenizer
+
+    folder = folder or find_folder(settings)
+    model = load_model(settings, folder)
+    tokenizer = Tokenizer.from_pretrained(folder)
+    try:
+        fmt = get_format(settings.prompt_format or model.config.prompt_format)
+    except ValueError as error:
+        raise SettingsError(f"{folder / 'config.json'}: {error}; or give one with --prompt-format") from None
+    fmt.stop_ids(tokenizer)
+    return Loaded(
+        name=settings.model,
+        folder=folder,
+        adapter=settings.adapter,
+        model=model,
+        tokenizer=tokenizer,
+        service=ChatService(Engine(model, tokenizer), tokenizer, fmt),
+        params=settings.sampling(_generation_config(folder)),
+    )
+
+
+def load_model(settings: Settings, folder: Path) -> Any:
+    """The causal language model in `folder`, with the adapter if there is one, where the settings want it."""
+    import torch
+
+    from model.gptj import GPTJ8bitForCausalLM
+
+    prepare_torch(settings)
+    device = settings.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("TERTULIA_DEVICE is 'cuda': torch finds no GPU here; choose auto or cpu")
+    model: Any = GPTJ8bitForCausalLM.from_pretrained(folder, dtype=settings.dtype, device_map=device)
+    if settings.adapter is not None:
+        from model.lora import load_adapter
+
+        model = load_adapter(model, settings.adapter)
+    return model.eval()
+
+
+def prepare_torch(settings: Settings) -> None:
+    """Threads and kernels, for the whole process."""
+    import torch
+
+    from model.kernels import ops
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    ops.use(settings.kernels)
+
+
+def load_in_background(settings: Settings, folder: Path | None = None) -> Future[Loaded]:
+    """Load in a daemon thread: leaving the program does not wait for it."""
+    future: Future[Loaded] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(load(settings, folder))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingsError(f"{path} is not JSON ({error}); convert or download the model again") from None
+    if not isinstance(fields, dict):
+        raise SettingsError(f"{path} holds a {type(fields).__name__}, expected a JSON object")
+    return fields

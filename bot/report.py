@@ -1,0 +1,38 @@
+"""What `tertulia verify` prints, for a person."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.verify import Report
+
+
+def report_lines(report: "Report") -> Iterator[str]:
+    """The summary, then the error of each tensor if the checkpoint was compared with a source."""
+    config = report.config
+    storage = "float32" if report.block_size is None else f"8-bit, blocks of {report.block_size}"
+    yield f"{report.folder}: sound"
+    yield (
+        f"  model       GPT-J, {config['n_layer']} layers of {config['n_embd']}, {config['n_head']} heads, "
+        f"context {config['n_positions']}, vocabulary {config['num_tokens'] or config['vocab_size']} "
+        f"of {config['vocab_size']} rows"
+    )
+    yield f"  parameters  {report.parameters:,}, {report.bits_per_parameter:.2f} bits each"
+    yield f"  storage     {storage}; {report.num_tensors} tensors"
+    yield f"  files       {report.num_files}, {report.size_bytes:,} bytes"
+    yield f"  format      {config['prompt_format']}"
+    if report.source:
+        name = report.source.get("name") or ", ".join(report.source.get("files", {}))
+        yield f"  made from   {report.source.get('kind', 'unknown')} {name}".rstrip()
+    if report.unlisted:
+        yield f"  not part of it: {', '.join(report.unlisted)}"
+    if report.against is None:
+        return
+    yield f"against {report.against}: " + ("identical, bit for bit" if report.identical else "the tensors differ by")
+    yield f"  {'max abs error':>14} {'relative rms':>13}  tensor"
+    for tensor in report.tensors:
+        if tensor.max_abs_error is not None and tensor.relative_rms_error is not None:
+            same = "  (same codes)" if tensor.identical_codes else ""
+            yield f"  {tensor.max_abs_error:14.3e} {tensor.relative_rms_error:13.3e}  {tensor.name}{same}"
+    if report.max_abs_error is not None and report.relative_rms_error is not None:
+        yield f"  {report.max_abs_error:14.3e} {report.relative_rms_error:13.3e}  largest"

@@ -1,0 +1,1 @@
+"""Generation: sampling from logits, and the engine that streams replies and keeps the cache of a conversation."""
