@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bot import options
+from bot.errors import BotError
 
 
 def chat(
@@ -29,6 +30,8 @@ def chat(
     from bot.settings import load_settings
 
     settings = load_settings(given)
+    if once is not None and not once.strip():
+        raise BotError("--once is empty: expected what you want to say")
     if once is None and sys.stdin.isatty() and sys.stdout.isatty():
         from bot.loading import find_folder, is_here
         from bot.progress import progress_bar

@@ -9,7 +9,7 @@ import typer
 from bot import options
 from bot.errors import BotError
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A native checkpoint's folder.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A native checkpoint's folder, or embedded.")]
 
 
 class Dtype(StrEnum):
@@ -106,7 +106,7 @@ def verify(
 
     prepare_torch(settings)
     with progress_bar("verifying") as progress:
-        report = verify_folder(folder, against, progress)
+        report = verify_folder(_native(folder), against, progress)
     for line in report_lines(report):
         typer.echo(line)
 
@@ -129,8 +129,15 @@ def export(
 
     prepare_torch(settings)
     with progress_bar("exporting") as progress:
-        export_folder(folder, out, dtype.value, progress)
+        export_folder(_native(folder), out, dtype.value, progress)
     typer.echo(f"wrote {out} ({dtype.value})")
+
+
+def _native(folder: Path) -> Path:
+    """The folder, or where the embedded model lies; names of the hub are not downloaded for this."""
+    from model import hub
+
+    return hub.resolve(hub.EMBEDDED) if str(folder) == hub.EMBEDDED else folder.expanduser()
 
 
 def _read(file: Path) -> str:

@@ -47,7 +47,8 @@ def find_folder(settings: Settings, progress: Progress | None = None) -> Path:
     """The native folder of the model; downloads and converts it where it is a name that is not here yet."""
     from model import hub
 
-    return hub.resolve(settings.model, cache=settings.cache_dir, progress=progress)
+    cache = settings.cache_dir.expanduser() if settings.cache_dir is not None else None
+    return hub.resolve(settings.model, cache=cache, progress=progress)
 
 
 def is_here(settings: Settings) -> bool:
@@ -60,7 +61,7 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
     set_up_logging(settings.log_level)
     quiet_libraries()
     from bot.service import ChatService
-    from model.conversation import get_format
+    from model.conversation import Message, get_format, render
     from model.engine.engine import Engine
     from model.tokenizer import Tokenizer
 
@@ -71,7 +72,7 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
         fmt = get_format(settings.prompt_format or model.config.prompt_format)
     except ValueError as error:
         raise SettingsError(f"{folder / 'config.json'}: {error}; or give one with --prompt-format") from None
-    fmt.stop_ids(tokenizer)
+    render([Message("user", "")], fmt, tokenizer, reply=True)  # raises here if the vocabulary lacks the format's marks
     return Loaded(
         name=settings.model,
         folder=folder,

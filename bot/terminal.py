@@ -59,9 +59,10 @@ class Terminal:
         self.console.print(f"[bold]Tertulia[/] · {escape(es.WELCOME)}", highlight=False)
         session = make_session(self.settings, list(self.commands))
         self.loading.add_done_callback(lambda _: self._fail_at_the_prompt(session))
+        prompt = FormattedText([("bold ansicyan", f"{es.YOU} › ")])
         while True:
             try:
-                text = session.prompt(FormattedText([("bold ansicyan", f"{es.YOU} › ")])).strip()
+                text = session.prompt(prompt, pre_run=lambda: self._fail_at_the_prompt(session)).strip()
             except KeyboardInterrupt:
                 self.note(es.HINT_LEAVE)
                 continue
@@ -223,7 +224,8 @@ class Terminal:
 
     def _fail_at_the_prompt(self, session: PromptSession[str]) -> None:
         """A model that cannot be loaded ends the waiting prompt, instead of the first message."""
-        app, error = session.app, self.loading.exception()
+        app = session.app
+        error = self.loading.exception() if self.loading.done() else None
         if error is not None and app.is_running and app.loop is not None:
             app.loop.call_soon_threadsafe(lambda: app.exit(exception=error) if app.is_running else None)
 

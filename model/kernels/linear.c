@@ -8,6 +8,8 @@
 #include "dynamic8.h"
 
 enum { MAX_ROWS = 16, CHUNK_BYTES = 256 * 1024, PREFETCH_BYTES = 4096, SEGMENT = 1024 };
+/* Smaller weights are one thread's: waiting for a second one costs more, and on a busy machine a time slice of it. */
+enum { PARALLEL_BYTES = 4 * 1024 * 1024 };
 
 typedef struct {
     const uint8_t *codes;
@@ -32,7 +34,7 @@ static inline void put(const job_t *j, int64_t m, int64_t n, float sum) {
 static void run_rows(rows_t rows, const job_t *job, int threads) {
     const int64_t step = job->K >= CHUNK_BYTES ? 1 : CHUNK_BYTES / job->K;
     const int64_t chunks = (job->N + step - 1) / step;
-    if (threads <= 1 || chunks <= 1) {
+    if (threads <= 1 || job->N * job->K < PARALLEL_BYTES) {
         rows(job, 0, job->N);
         return;
     }

@@ -209,6 +209,7 @@ def test_bad_commands_and_options_are_one_line(command: Command, tiny: Path) -> 
     assert_fails(command("--once", "Hola", "--top-p", "3"), "--top-p is '3.0'")
     assert_fails(command("--once", "Hola", "--prompt-format", "chatml"), "--prompt-format is 'chatml'")
     assert_fails(command("--once", "Hola", "--model", ""), "--model is ''")
+    assert_fails(command("--once", " "), "--once is empty")
     assert_fails(command("quantize", tiny, "out", "--block-size", "100"), "100")
     assert not Path("out").exists()
 
@@ -254,6 +255,10 @@ def test_a_damaged_model_is_one_line(command: Command, tiny: Path, tmp_path: Pat
         folder = broken(name, change)
         assert_fails(command("--model", folder, "--once", "Hola"), name)
         assert_fails(command("verify", folder), name)
+
+
+def test_a_format_that_the_vocabulary_cannot_write_is_one_line(command: Command, tiny_plain: Path) -> None:
+    assert_fails(command("--model", tiny_plain, "--once", "Hola", "--prompt-format", "tertulia"), "<|usuario|>")
 
 
 def test_a_model_that_asks_for_an_unknown_format_is_one_line(command: Command, tiny: Path, tmp_path: Path) -> None:
