@@ -1,0 +1,62 @@
+"""The plan of a run: its recipe, the curriculum's stages and the learning rate, as functions of the step alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from training.pretrain.batches import COPY, FINAL, TALK
+from training.pretrain.network import Shape
+
+COPY_GATE = 0.9  # share of unseen names right in the next turn before the first stage ends
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run depends on besides the data."""
+
+    total_steps: int = 3500
+    num_tokens: int = 8192  # a step
+    row: int = 256
+    matrix_lr: float = 0.02
+    table_lr: float = 0.004
+    vector_lr: float = 0.004
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    decay_share: float = 0.5
+    final_share: float = 0.15  # the last part: dialogue only
+    longest_copy_stage: float = 0.25
+    probe_every: int = 500
+    seed: int = 1
+    shape: Shape = field(default_factory=Shape)
+
+
+def learning_rate_factor(step: int, total_steps: int, warmup_steps: int = 100, decay_share: float = 0.5) -> float:
+    """Warm-up, a constant stretch, then a straight line to 1 % over the last `decay_share` of the run."""
+    left = (total_steps - step) / max(1, int(total_steps * decay_share))
+    return min(1.0, (step + 1) / warmup_steps, max(0.01, left))
+
+
+def final_start(recipe: Recipe) -> int:
+    return int(recipe.total_steps * (1 - recipe.final_share))
+
+
+def next_stage(stage: str, step: int, recipe: Recipe, copied: float) -> str:
+    """The curriculum: copy drills until unseen names come out right (or for a quarter of the run), then talk, then
+    dialogue only.
+    """
+    if step >= final_start(recipe):
+        return FINAL.name
+    if stage == COPY.name and (copied >= COPY_GATE or step >= recipe.total_steps * recipe.longest_copy_stage):
+        return TALK.name
+    return stage
+
+
+def segment_end(step: int, recipe: Recipe) -> int:
+    """The next boundary: a probe, the beginning of the last stage, or the end."""
+    stops = ((step // recipe.probe_every + 1) * recipe.probe_every, final_start(recipe), recipe.total_steps)
+    return min(stop for stop in stops if stop > step)
+
+
+def at_boundary(step: int, recipe: Recipe) -> bool:
+    """Whether the stage may change here; never within a segment, so that a restart cannot change it either."""
+    return step % recipe.probe_every == 0 or step in (final_start(recipe), recipe.total_steps)
