@@ -1,10 +1,26 @@
-"""What `tertulia verify` prints, for a person."""
+"""Models described for a person: what `/modelo` says in the chat, and what `tertulia verify` prints."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bot import texts_es as es
+
 if TYPE_CHECKING:
+    from bot.loading import Loaded
     from model.verify import Report
+
+
+def describe(loaded: "Loaded") -> str:
+    """What /modelo says."""
+    config = loaded.model.config
+    return es.MODEL_IS.format(
+        name=loaded.name,
+        parameters=f"{loaded.num_parameters / 1e6:.1f}".replace(".", ","),
+        storage=es.FLOATS if config.block_size is None else es.BLOCKS_OF.format(size=config.block_size),
+        context=config.n_positions,
+        format=loaded.service.format.name,
+        adapter=loaded.adapter or es.NO_ADAPTER,
+    )
 
 
 def report_lines(report: "Report") -> Iterator[str]:

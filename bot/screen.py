@@ -12,6 +12,12 @@ def harmless(text: str) -> str:
     return _CONTROLS.sub("", text)
 
 
+def shorten(text: str, size: int = 60) -> str:
+    """The text on one line, cut to `size` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= size else line[: size - 1] + "…"
+
+
 class WordWrap:
     """Breaks a stream of text into lines of `width` columns between words; a word comes out when it is complete.
 

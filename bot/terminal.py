@@ -23,7 +23,8 @@ from bot import texts_es as es
 from bot.errors import BotError
 from bot.loading import Loaded, load_in_background
 from bot.prompt import make_session
-from bot.screen import WordWrap, harmless
+from bot.report import describe
+from bot.screen import WordWrap, harmless, shorten
 from bot.service import Reply
 from bot.settings import Settings
 from bot.talk import Talk
@@ -240,21 +241,3 @@ def chat(settings: Settings, folder: Path | None = None) -> int:
         sys.stderr.flush()
         os._exit(0)
     return 0
-
-
-def describe(loaded: Loaded) -> str:
-    """What /modelo says."""
-    config = loaded.model.config
-    return es.MODEL_IS.format(
-        name=loaded.name,
-        parameters=f"{loaded.num_parameters / 1e6:.1f}".replace(".", ","),
-        storage=es.FLOATS if config.block_size is None else es.BLOCKS_OF.format(size=config.block_size),
-        context=config.n_positions,
-        format=loaded.service.format.name,
-        adapter=loaded.adapter or es.NO_ADAPTER,
-    )
-
-
-def shorten(text: str, size: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= size else line[: size - 1] + "…"
