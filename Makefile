@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch>=2.8,<2.14
 
-.PHONY: chat test slow lint clean
+.PHONY: chat test lint clean
 
 chat: $(VENV)/.chat
 	@$(BIN)/tertulia chat
@@ -15,27 +15,25 @@ chat: $(VENV)/.chat
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
-
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(VENV)/bin/python:
+$(VENV)/.base:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "tertulia: $$($(PYTHON) --version) is too old, Python 3.11 or newer is needed: make PYTHON=python3.12 chat" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 ifdef TORCH_INDEX_URL
 	$(BIN)/pip install --quiet --index-url "$(TORCH_INDEX_URL)" "$(TORCH)"
 endif
+	@touch $@
 
-$(VENV)/.chat: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.chat: pyproject.toml | $(VENV)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml | $(VENV)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.chat
 

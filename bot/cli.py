@@ -65,7 +65,8 @@ def run(args: list[str]) -> int:
     except (ModelError, BotError) as error:
         return _fail(str(error))
     except TyperException as error:
-        return _fail(f"{error.format_message()} See tertulia --help.")
+        message = error.format_message().rstrip(".")
+        return _fail(f"{message}. See tertulia --help." if message else "a command is missing. See tertulia --help.")
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:

@@ -50,9 +50,12 @@ def evaluate(
     typer.echo(f"{'perplexity':>12} {'bits/byte':>10} {'tokens':>9}  file")
     for file, text in zip(files, texts, strict=True):
         with progress_bar(file.name) as progress:
-            found = evaluate_text(
-                subject.model, subject.encode, text, window, step, bos_id=subject.bos_id, progress=progress
-            )
+            try:
+                found = evaluate_text(
+                    subject.model, subject.encode, text, window, step, bos_id=subject.bos_id, progress=progress
+                )
+            except ValueError as error:
+                raise BotError(f"{file}: {error}") from None
         typer.echo(f"{found.perplexity:12.3f} {found.bits_per_byte:10.4f} {found.tokens:9d}  {file}")
 
 

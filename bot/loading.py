@@ -111,6 +111,10 @@ def prepare_torch(settings: Settings) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     ops.use(settings.kernels)
+    try:
+        ops.kernels()
+    except ImportError as error:
+        raise SettingsError(f"TERTULIA_KERNELS is {settings.kernels!r}: {error}") from None
 
 
 def load_in_background(settings: Settings, folder: Path | None = None) -> Future[Loaded]:

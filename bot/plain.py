@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from bot.screen import harmless
 from bot.talk import Talk
 
 _LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # what some reader takes for the end of a line
@@ -26,8 +27,9 @@ def pipe(talk: Talk, lines: Iterable[str], out: TextIO | None = None) -> None:
 
 
 def _print(pieces: Iterable[str], out: TextIO) -> None:
+    show = harmless if out.isatty() else str
     for piece in pieces:
-        out.write(piece)
+        out.write(show(piece))
         out.flush()
     out.write("\n")
     out.flush()

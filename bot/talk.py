@@ -37,7 +37,12 @@ class Talk:
             return None
         before = self.turns.pop()
         self._attempt += 1
-        return self._say(before[0].content, cancel, before)
+        try:
+            return self._say(before[0].content, cancel, before)
+        except BaseException:
+            self.turns.append(before)
+            self._attempt -= 1
+            raise
 
     def undo(self) -> str | None:
         """Forget the last message and its reply; the message, or None if there is none."""

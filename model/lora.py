@@ -71,6 +71,8 @@ def _register(config: LoraConfig) -> None:
 
 def _read_config(folder: Path) -> LoraConfig:
     path = folder / ADAPTER_CONFIG
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder of a PEFT adapter")
     if not path.is_file():
         raise CheckpointError(f"{folder} is not an adapter: {ADAPTER_CONFIG} is missing")
     if not (folder / ADAPTER_WEIGHTS).is_file():

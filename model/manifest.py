@@ -30,7 +30,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a native folder, its fields checked; raises CheckpointError saying what the folder is instead."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder; give a checkpoint's folder or a known model's name")
+        raise CheckpointError(f"{folder} is not a folder; give that of a checkpoint, or `embedded`")
     path = folder / MANIFEST
     if not path.exists():
         raise CheckpointError(

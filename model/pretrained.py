@@ -3,6 +3,7 @@
 The model is built empty and takes over the tensors that `checkpoint` mapped and checked: weights are in memory once.
 """
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +23,9 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=GPTJ8bitPreTrainedModel)
 
 # What transformers' Auto classes and its users pass and what is always so here: weights are mapped, code is local.
-_WITHOUT_EFFECT = {
-    *("low_cpu_mem_usage", "use_safetensors", "trust_remote_code", "adapter_kwargs", "weights_only", "_from_auto"),
-    *("local_files_only", "token", "revision", "force_download", "cache_dir", "proxies", "subfolder", "_commit_hash"),
-}
-_SAVE_WITHOUT_EFFECT = {"safe_serialization", "max_shard_size", "push_to_hub", "token", "save_peft_format"}
+_WITHOUT_EFFECT = {"low_cpu_mem_usage", "use_safetensors", "trust_remote_code", "adapter_kwargs", "weights_only"}
+_WITHOUT_EFFECT |= {"_from_auto", "_commit_hash"}
+_SAVE_WITHOUT_EFFECT = {"safe_serialization", "max_shard_size", "save_peft_format"}
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -38,19 +37,23 @@ def from_pretrained(
     dtype: torch.dtype | str | None = None,
     torch_dtype: torch.dtype | str | None = None,
     device_map: Any = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
     **kwargs: Any,
 ) -> M:
     """Load a native checkpoint, a folder or a name that `hub` knows, ready for inference.
 
     dtype casts LayerNorms, biases and activations (None keeps float32); codes stay 8-bit. device_map: a device, "auto"
-    (a GPU if there is one) or {"": device}. Other keywords override fields of the config; unknown ones are a TypeError.
+    (a GPU if there is one) or {"": device}. revision and cache_dir go to the hub. Other keywords override fields of the
+    config; unknown ones are a TypeError.
     Raises CheckpointError or HubError for a checkpoint that is not exactly what its config implies.
     """
-    folder = hub.resolve(str(name_or_dir))
+    name = str(name_or_dir)
+    known = revision is not None and not Path(name).is_dir()
+    folder = hub.resolve(f"{name}@{revision}" if known else name, cache=cache_dir)
     fields = checkpoint.read_config(folder)
     head = head_of(fields)
-    if config is None:
-        config = GPTJ8bitConfig.from_dict(fields)
+    config = GPTJ8bitConfig.from_dict(fields) if config is None else copy.deepcopy(config)
     overrides = {key: value for key, value in kwargs.items() if key not in _WITHOUT_EFFECT}
     for key, value in overrides.items():
         if key != "attn_implementation" and not hasattr(config, key):

@@ -78,8 +78,12 @@ def open_source(path: str | Path) -> Source:
     """A folder with config.json and weights, or one weight file beside its config.json; raises CheckpointError."""
     path = Path(path).expanduser()
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; give a checkpoint's folder or a known model's name")
+        raise CheckpointError(
+            f"{path} does not exist; give a checkpoint's folder (`tertulia chat --model NAME` gets a model by its name)"
+        )
     folder = path if path.is_dir() else path.parent
+    if not (folder / CONFIG).exists():
+        raise CheckpointError(f"{folder} is not a checkpoint's folder: it has no {CONFIG} beside the weights")
     raw = read_json(folder / CONFIG, 2**20)
     config = check_config(raw, str(folder / CONFIG))
     native = path.is_dir() and is_native(folder)

@@ -44,12 +44,19 @@ def kernels(device: str = "cpu") -> ModuleType:
 @cache
 def _load(choice: str, device: str) -> ModuleType:
     names = _BY_DEVICE.get(device, ("reference",))
-    for name in (choice,) if choice in names else names:
+    if choice in names:
+        try:
+            return import_module(KERNELS[choice])
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ImportError(f"{error}; choose auto") from None
+    if choice != "auto":
+        logger.warning("the kernels %r do not run on %s, the best there are do", choice, device)
+    for name in names:
         try:
             return import_module(KERNELS[name])
         except (ImportError, OSError, RuntimeError) as error:
             logger.warning("8-bit arithmetic will be slower than it could be: %s", error)
-    raise ImportError(f"the kernels {choice!r} cannot be loaded; choose auto")
+    raise ImportError("no implementation of the 8-bit kernels can be loaded")
 
 
 def num_blocks(numel: int, block_size: int) -> int:
@@ -75,18 +82,24 @@ def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dty
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
     """x (..., K), codes (N, K), bias (N,) or None -> (..., N) in x's dtype."""
     _check_storage(codes, absmax, code, block_size)
+    _check_activations(x, codes, codes.shape[1])
+    if bias is not None and (bias.shape != codes.shape[:1] or bias.device != codes.device):
+        raise ValueError(f"bias is {list(bias.shape)} on {bias.device}, expected [{codes.shape[0]}] on {codes.device}")
     return kernels(codes.device.type).linear(x, codes, absmax, code, block_size, bias)
 
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     """grad (..., N), codes (N, K) -> gradient of the input (..., K)."""
     _check_storage(codes, absmax, code, block_size)
+    _check_activations(grad, codes, codes.shape[0])
     return kernels(codes.device.type).linear_backward(grad, codes, absmax, code, block_size)
 
 
 def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """ids (...) integer, codes (V, D) -> (..., D) in `dtype`."""
     _check_storage(codes, absmax, code, block_size)
+    if ids.is_floating_point() or ids.device != codes.device:
+        raise ValueError(f"ids are {ids.dtype} on {ids.device}, expected integers on {codes.device}")
     return kernels(codes.device.type).embedding(ids, codes, absmax, code, block_size, dtype)
 
 
@@ -100,8 +113,17 @@ def _check_storage(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int)
             f"8-bit weight is {codes.dtype} with absmax {absmax.dtype} {tuple(absmax.shape)}, "
             f"expected uint8 with float32 ({blocks},)"
         )
-    if not absmax.is_contiguous():
-        raise ValueError("absmax is not contiguous")
+    if not absmax.is_contiguous() or not codes.is_contiguous():
+        raise ValueError("codes or absmax are strided, expected contiguous ones")
+    if not codes.device == absmax.device == code.device:
+        raise ValueError(f"codes, absmax and code are on {codes.device}, {absmax.device}, {code.device}, expected one")
+
+
+def _check_activations(x: Tensor, codes: Tensor, width: int) -> None:
+    if x.shape[-1:] != (width,) or not x.is_floating_point() or x.device != codes.device:
+        raise ValueError(
+            f"activations are {x.dtype} {list(x.shape)} on {x.device}, expected floats (..., {width}) on {codes.device}"
+        )
 
 
 def _check_code(code: Tensor) -> None:

@@ -129,6 +129,8 @@ def test_ctrl_c_in_a_script_leaves_with_130_and_no_traceback(
         cwd=tmp_path,
         env=environment,
         text=True,
+        # a test run in the background of a script inherits an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None
     assert process.stdout is not None

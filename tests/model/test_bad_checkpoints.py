@@ -442,7 +442,7 @@ def test_a_header_that_declares_more_than_the_file_holds_is_refused(tmp_path: Pa
 def test_what_is_no_checkpoint_at_all_is_said_plainly(tmp_path: Path) -> None:
     convert_refused(tmp_path / "nowhere", "nowhere does not exist")
     (tmp_path / "empty").mkdir()
-    convert_refused(tmp_path / "empty", r"config\.json does not exist")
+    convert_refused(tmp_path / "empty", r"has no config\.json")
     write_files(tmp_path / "weightless", SHAPES["tiny"])
     convert_refused(tmp_path / "weightless", "expected one file of weights .*found none")
     weights = tmp_path / "weightless" / "model.safetensors"

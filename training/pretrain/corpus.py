@@ -7,6 +7,7 @@ fetched again.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -199,10 +200,11 @@ def documents(source: Source, package: Path) -> Iterator[str]:
 
 
 def read_prose(work: Path = WORK) -> dict[str, list[str]]:
-    """What `run` wrote: source name -> documents."""
-    return {
-        path.stem: path.read_text(encoding="utf-8").split(SEPARATOR) for path in sorted((work / "prose").glob("*.txt"))
-    }
+    """What `run` wrote: source name -> documents. Raises FileNotFoundError before `run`."""
+    paths = sorted((work / "prose").glob("*.txt"))
+    if not paths:
+        raise FileNotFoundError(errno.ENOENT, "no prose", str(work / "prose"))
+    return {path.stem: path.read_text(encoding="utf-8").split(SEPARATOR) for path in paths}
 
 
 def run(*, work: Path = WORK, sources: tuple[str, ...] = ()) -> dict[str, int]:

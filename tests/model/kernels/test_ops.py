@@ -125,6 +125,24 @@ def test_wrong_dtypes_and_lengths_never_reach_a_kernel() -> None:
             ops.dequantize(*bad, torch.float32)
 
 
+def test_activations_that_do_not_fit_never_reach_a_kernel() -> None:
+    """The compiled kernels would read past the end of a row that is too short."""
+    stored = _stored((8, 64), 64)
+    x = torch.ones(2, 64)
+    for bad in (torch.ones(2, 32), torch.ones(2, 96), torch.ones(2, 64, dtype=torch.int32)):
+        with pytest.raises(ValueError, match="expected floats"):
+            ops.linear(bad, *stored, None)
+    with pytest.raises(ValueError, match="expected floats"):
+        ops.linear_backward(x, *stored)
+    with pytest.raises(ValueError, match="bias"):
+        ops.linear(x, *stored, torch.ones(2))
+    with pytest.raises(ValueError, match="expected integers"):
+        ops.embedding(x, *stored, torch.float32)
+    codes, absmax, code, block_size = stored
+    with pytest.raises(ValueError, match="strided"):
+        ops.linear(torch.ones(1, 8), codes.T, absmax, code, block_size, None)
+
+
 def test_unknown_kernels_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'turbo': expected auto, cpu, bitsandbytes, reference"):
         ops.use("turbo")
