@@ -71,6 +71,8 @@ def tables(network: PretrainGPTJ, probes: Probes, data: Charla, rows: int = 30) 
             answers = tuple(value for value in set(row.values()) if value and value.lower() not in user.lower())
             if answers:
                 questions.append(Question([], user, answers))
+        if not questions:
+            continue
         share = probes.share_right(network, questions, max_new_tokens=24)
         result[table.name] = f"{round(share * len(questions))} of {len(questions)}"
     return result

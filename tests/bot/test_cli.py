@@ -107,7 +107,9 @@ def test_an_adapter_changes_the_reply(command: Command, tiny: Path, tmp_path: Pa
     adapted = command("--model", tiny, "--temperature", 0, "--once", "Hola", "--adapter", tmp_path / "adapter")
     assert adapted[0] == 0, adapted[2]
     assert adapted[1] != base[1]
-    assert_fails(command("--model", tiny, "--once", "Hola", "--adapter", tmp_path / "none"), "is not an adapter")
+    assert_fails(
+        command("--model", tiny, "--once", "Hola", "--adapter", tmp_path / "none"), "give the folder of a PEFT adapter"
+    )
 
 
 def test_complete_continues_a_text_from_argument_or_input(command: Command, tiny: Path) -> None:
