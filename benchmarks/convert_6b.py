@@ -1,7 +1,7 @@
 """Converts, verifies, loads and runs a published-format checkpoint of the 6B shape, and measures time and memory.
 
-    python -m benchmarks.convert_6b /tmp/six            # 13 GB of disk; --generate 8 also runs the model
-    python -m benchmarks.convert_6b /tmp/tiny --shape tiny
+    python -m benchmarks.convert_6b build/six            # 13 GB of disk; --generate 8 also runs the model
+    python -m benchmarks.convert_6b build/tiny --shape tiny
 
 Each step is a process of its own; anonymous memory is its RssAnon, sampled every 10 ms, peak memory its VmHWM (which
 counts the mapped file too). The last line is the figures as JSON.
