@@ -155,6 +155,16 @@ def test_repeat_gives_another_reply_to_the_same_message(talk: Talk) -> None:
     assert talk.turns[0][1].content == second  # a repeat that said nothing takes nothing away
 
 
+def test_repeat_that_cannot_begin_keeps_the_turn(talk: Talk) -> None:
+    """A system text set since may leave no room for the message; it was lost with its reply."""
+    list(talk.say("Hola"))
+    before = list(talk.turns)
+    talk.system = "palabra " * 2000
+    with pytest.raises(PromptTooLong):
+        talk.repeat()
+    assert talk.turns == before
+
+
 def test_system_text_goes_first_and_clear_keeps_it(talk: Talk) -> None:
     talk.system = "Eres poeta."
     "".join(talk.say("Hola"))
