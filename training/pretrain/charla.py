@@ -12,15 +12,18 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 FOLDER = Path(__file__).parent / "charla"
 HELD_OUT_PERMILLE = 80
 HELD_OUT_DIALOGUES_PERMILLE = 40
 SLOT = re.compile(r"\{\w+\}")
+ALTERNATIVES = re.compile(r"\(([^()]*\|[^()]*)\)")  # "(fatal|hecho polvo)"
+MORE = "more"  # the folder of what was written later; the first stage of the training does without it
 
 Turns = list[tuple[str, str]]  # (what the user says, what Tertulia answers)
 
@@ -45,6 +48,15 @@ def held_out(form: str) -> bool:
 def fill(text: str, slots: dict[str, str]) -> str:
     """Puts the slots' values in; raises KeyError for a slot that has no value."""
     return SLOT.sub(lambda m: str(slots[m.group()[1:-1]]), text)
+
+
+def said(rng: Random, forms: Sequence[str], slots: dict[str, str], tries: int = 20) -> str:
+    """One of the forms, read and filled, if possible none that is held out."""
+    for _ in range(tries):
+        text = fill(reading(rng, rng.choice(forms)), slots)
+        if not held_out(text):
+            break
+    return text
 
 
 @dataclass
@@ -81,17 +93,45 @@ class Charla:
     held_out_dialogues: list[Turns]
     stories: list[tuple[str, str]]
     sources: dict[str, str]
+    folders: tuple[Path, ...]  # where it was read from: the drills find their own files there
+
+
+def reading(rng: Random, form: str, tries: int = 20) -> str:
+    """ "(Oye|Mira), estoy (mal|fatal)(| hoy)" -> one of its readings, if possible none that is held out."""
+    if "|" not in form:
+        return form
+    for _ in range(tries):
+        chosen = ALTERNATIVES.sub(lambda found: rng.choice(found.group(1).split("|")), form)
+        chosen = re.sub(r" +(?=[ ,.?!;:])", "", chosen).strip()  # what an empty alternative left behind
+        if not held_out(chosen):
+            break
+    return chosen
 
 
 def split_forms(forms: list[str]) -> tuple[list[str], list[str]]:
-    """-> (trained, held out), each without repeats; when the hash would hold out every form, none is."""
+    """-> (trained, held out), each without repeats; when the hash would hold out every form, none is.
+
+    A form with alternatives is trained as a whole or held out as a whole; of a held-out one, a reading is kept that the
+    hash holds out too, so that no other form can come to say the same.
+    """
     forms = list(dict.fromkeys(forms))
-    trained = [form for form in forms if not held_out(form)]
-    return (trained, [form for form in forms if held_out(form)]) if trained else (forms, [])
+    trained = [form for form in forms if not held_out(form) and not held_out(reading(Random(form), form))]
+    if not trained:
+        return forms, []
+    left = set(forms).difference(trained)
+    return trained, [text for form in forms if form in left if (text := measured(form))]
 
 
-def records(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob(f"{kind}*.jsonl")):
+def measured(form: str) -> str:
+    """The reading by which a held-out form is measured, "" if none of those tried is held out by its own text."""
+    rng = Random(form)
+    readings = (reading(rng, form, tries=1) for _ in range(60))
+    return next((text for text in readings if held_out(text)), "")
+
+
+def records(folders: Sequence[Path], kind: str) -> Iterator[dict[str, Any]]:
+    """The lines of every `kind*.jsonl`, folder by folder."""
+    for path in (path for folder in folders for path in sorted(folder.glob(f"{kind}*.jsonl"))):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip():
                 try:
@@ -112,21 +152,31 @@ def pairs(turns: list[dict[str, str]]) -> Turns:
     return out
 
 
-def load_intents(folder: Path) -> dict[str, Intent]:
-    """`intents*.jsonl`, then the extra ways of `forms*.jsonl` added to them."""
+def twins() -> dict[str, str]:
+    """Intents that two writers wrote under two names -> the one whose replies stay."""
+    merged: dict[str, str] = json.loads((FOLDER / "merged.json").read_text(encoding="utf-8"))
+    return merged
+
+
+def load_intents(folders: Sequence[Path]) -> dict[str, Intent]:
+    """`intents*.jsonl`, then the extra ways of `forms*.jsonl` added to them; twins become one."""
     intents: dict[str, Intent] = {}
-    for row in records(folder, "intents"):
-        slots = {name: values for name, values in (row.get("slots") or {}).items() if values}
-        known = intents.setdefault(row["intent"], Intent(row["intent"], row["topic"], [], [], [], {}))
+    merged = twins()
+    for row in records(folders, "intents"):
+        name = merged.get(row["intent"], row["intent"])
+        slots = {slot: values for slot, values in (row.get("slots") or {}).items() if values}
+        known = intents.setdefault(name, Intent(name, row["topic"], [], [], [], {}))
         known.forms += row["user"]
-        known.replies += row["bot"]
-        known.follow_ups += row.get("next") or []
+        if name == row["intent"]:
+            known.topic, known.replies = row["topic"], known.replies + row["bot"]
+        known.follow_ups += [merged.get(after, after) for after in row.get("next") or []]
         known.slots.update(slots)
-    for row in records(folder, "forms"):
+    for row in records(folders, "forms"):
         if "intent" in row:
-            if row["intent"] not in intents:
-                raise ValueError(f"forms file names the intent {row['intent']!r}, which no intents file defines")
-            intents[row["intent"]].forms += row["user"]
+            name = merged.get(row["intent"], row["intent"])
+            if name not in intents:
+                raise ValueError(f"forms file names the intent {name!r}, which no intents file defines")
+            intents[name].forms += row["user"]
     for intent in intents.values():
         usable = [form for form in intent.forms if {m[1:-1] for m in SLOT.findall(form)} <= set(intent.slots)]
         intent.forms, intent.held_out_forms = split_forms(usable)
@@ -136,12 +186,12 @@ def load_intents(folder: Path) -> dict[str, Intent]:
     return {name: intent for name, intent in intents.items() if intent.forms and intent.replies}
 
 
-def load_tables(folder: Path) -> dict[str, Table]:
+def load_tables(folders: Sequence[Path]) -> dict[str, Table]:
     """`tables*.jsonl`, then the extra templates of `forms*.jsonl`; a template must find its slots in every row."""
     tables = {
-        row["table"]: Table(row["table"], row["user"], row["bot"], row["rows"]) for row in records(folder, "tables")
+        row["table"]: Table(row["table"], row["user"], row["bot"], row["rows"]) for row in records(folders, "tables")
     }
-    for row in records(folder, "forms"):
+    for row in records(folders, "forms"):
         if "table" in row:
             if row["table"] not in tables:
                 raise ValueError(f"forms file names the table {row['table']!r}, which no tables file defines")
@@ -155,20 +205,25 @@ def load_tables(folder: Path) -> dict[str, Table]:
     return {name: table for name, table in tables.items() if table.forms and table.replies}
 
 
-def load(folder: Path = FOLDER) -> Charla:
-    """Reads every jsonl file of `folder`; raises ValueError naming the file and line that is no JSON."""
-    intents, tables = load_intents(folder), load_tables(folder)
+def load(folder: Path = FOLDER, *, more: bool = True) -> Charla:
+    """Reads every jsonl file of `folder` and, with `more`, of its folder of later data.
+
+    Raises ValueError naming the file and line that is no JSON.
+    """
+    folders = (folder, folder / MORE) if more else (folder,)
+    intents, tables = load_intents(folders), load_tables(folders)
     asked: list[Intent | Table] = [*intents.values(), *tables.values()]
     hidden_forms = {normal_form(form) for item in asked for form in item.held_out_forms}
     dialogues: list[Turns] = []
     kept: list[Turns] = []
-    for row in records(folder, "dialogues"):
+    for row in records(folders, "dialogues"):
         turns = pairs(row["turns"])
         if not turns:
             continue
         hidden = any(normal_form(user) in hidden_forms for user, _ in turns)
         hidden = hidden or bucket(turns[0][1] + turns[-1][1]) < HELD_OUT_DIALOGUES_PERMILLE
         (kept if hidden else dialogues).append(turns)
-    stories = [(row["title"], row["text"]) for row in records(folder, "stories")]
-    sources = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.json*"))}
-    return Charla(intents, tables, dialogues, kept, stories, sources)
+    stories = [(row["title"], row["text"]) for row in records(folders, "stories")]
+    files = [path for place in folders for path in sorted(place.glob("*.json*"))]
+    sources = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return Charla(intents, tables, dialogues, kept, stories, sources, folders)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from training.pretrain.charla import Charla, Intent, Turns, fill
+from training.pretrain.charla import Charla, Intent, Turns, fill, said
 from training.pretrain.drills import Told, calculation, facts, person, place, told, unknowable
 from training.pretrain.noise import noisy
 from training.pretrain.weights import intent_weight, on_topic, table_weight
@@ -85,9 +85,9 @@ class Generator:
         intent = self.charla.intents[name]
         slots = self.slots(rng, intent)
         keep = slots.get("nombre", slots.get("ciudad", ""))
-        asked = fill(rng.choice(intent.forms), slots)
-        said = noisy(rng, asked, keep=keep if keep in asked else "", loose=not slots)
-        return (said, fill(rng.choice(self.replies[name]), slots)), slots
+        asked = said(rng, intent.forms, slots)
+        typed = noisy(rng, asked, keep=keep if keep in asked else "", loose=not slots)
+        return (typed, fill(rng.choice(self.replies[name]), slots)), slots
 
     def table_turns(self, rng: Random, more: float = 0.0) -> Turns:
         """A question of a table, and with probability `more` a short one that leans on it."""
@@ -98,7 +98,7 @@ class Generator:
         turns = []
         for asked in forms:
             row = table.rows[int(len(table.rows) * rng.random() ** 1.7)]  # the first rows are the best known
-            turns.append((noisy(rng, fill(rng.choice(asked), row), 0.4), fill(rng.choice(table.replies[:3]), row)))
+            turns.append((noisy(rng, said(rng, asked, row), 0.4), fill(rng.choice(table.replies[:3]), row)))
         return turns
 
     def story_turn(self, rng: Random) -> tuple[str, str]:
@@ -114,9 +114,9 @@ class Generator:
         if draw < 0.83:
             return self.table_turns(rng)
         if draw < 0.94:
-            return [calculation(rng)]
+            return [calculation(rng, self.charla.folders)]
         if draw < 0.985 or not self.stories:
-            return [unknowable(rng)]
+            return [unknowable(rng, self.charla.folders)]
         return [self.story_turn(rng)]
 
     # --- whole dialogues ------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Generator:
         turns: Turns = []
         open_facts: list[Told] = []
         for _ in range(rng.choices((1, 2, 3), (6, 3, 1))[0]):
-            fact = told(rng)
+            fact = told(rng, self.charla.folders)
             if fact.fact.kind not in {known.fact.kind for known in open_facts}:
                 turns.append(fact.statement(rng))
                 if fact.fact.corrects and rng.random() < 0.12:
@@ -170,7 +170,7 @@ class Generator:
                 asked.add(kind)
                 turns.append(known[kind].recall(rng))
             elif draw < 0.47:
-                fact = told(rng)
+                fact = told(rng, self.charla.folders)
                 if fact.fact.kind in known:
                     continue
                 known[fact.fact.kind] = fact
@@ -178,9 +178,9 @@ class Generator:
             elif draw < 0.57:
                 turns += self.table_turns(rng, more=0.35)
             elif draw < 0.62:
-                turns.append(calculation(rng))
+                turns.append(calculation(rng, self.charla.folders))
             elif draw < 0.65:
-                turn = unknowable(rng)
+                turn = unknowable(rng, self.charla.folders)
                 if not known:
                     turns.append(turn)
             else:
@@ -203,11 +203,10 @@ class Generator:
         follow_ups = [name for name in after if name in self.charla.intents]
         return rng.choice(follow_ups) if follow_ups and rng.random() < 0.5 else self.any_intent(rng)
 
-    @staticmethod
-    def remember(name: str, slots: dict[str, str], known: dict[str, Told]) -> None:
+    def remember(self, name: str, slots: dict[str, str], known: dict[str, Told]) -> None:
         kind = NAMING_INTENTS.get(name, "")
         if value := slots.get(kind):
-            known[kind] = Told(facts()[kind], value)
+            known[kind] = Told(facts(self.charla.folders)[kind], value)
 
     def written(self, rng: Random) -> Turns:
         """A hand-written dialogue with light noise; half of them start at a later turn."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Literal
 
-from training.pretrain.charla import FOLDER, fill, held_out, records
+from training.pretrain.charla import FOLDER, MORE, fill, held_out, records, said
 from training.pretrain.noise import noisy
+
+Folders = tuple[Path, ...]
+EVERYTHING: Folders = (FOLDER, FOLDER / MORE)
 
 _ONSETS = "b c ch d f g l ll m n ñ p r s t v z br cl cr dr fl gr pl pr tr j y"
 ONSETS = _ONSETS.split()
@@ -59,7 +63,7 @@ def words() -> dict[str, list[str]]:
 @cache
 def spellings() -> tuple[str, ...]:
     """Common Spanish words, whose beginnings and endings make names out of any piece of the vocabulary."""
-    text = " ".join(row["text"] for row in records(FOLDER, "stories"))
+    text = " ".join(row["text"] for row in records([FOLDER], "stories"))
     return tuple(sorted({word for word in re.findall(r"[a-zñáéíóú]+", text.lower()) if len(word) >= 4}))
 
 
@@ -123,19 +127,23 @@ def trained(forms: list[str]) -> tuple[str, ...]:
 
 
 @cache
-def facts() -> dict[str, Fact]:
-    """kind -> Fact, from `facts*.jsonl`, without the held-out ways of saying and asking."""
-    found = {}
-    for row in records(FOLDER, "facts"):
-        found[row["fact"]] = Fact(
-            kind=row["fact"],
-            values=row["value"] if row["value"] in ("person", "place", "pet") else tuple(row["value"]),
-            says=trained(row["says"]),
-            heard=tuple(row["heard"]),
-            asks=trained(row["asks"]),
-            recalls=tuple(row["recalls"]),
-            corrects=trained(row.get("corrects", [])),
-            corrected=tuple(row.get("corrected", [])),
+def facts(folders: Folders = EVERYTHING) -> dict[str, Fact]:
+    """kind -> Fact, from `facts*.jsonl`, without the held-out ways of saying and asking; a later line with the name of
+    a known fact adds to it.
+    """
+    found: dict[str, Fact] = {}
+    for row in records(folders, "facts"):
+        known = found.get(row["fact"]) or Fact(
+            row["fact"], row["value"] if isinstance(row["value"], str) else tuple(row["value"]), (), (), (), ()
+        )
+        found[row["fact"]] = replace(
+            known,
+            says=known.says + trained(row.get("says", [])),
+            heard=known.heard + tuple(row.get("heard", [])),
+            asks=known.asks + trained(row.get("asks", [])),
+            recalls=known.recalls + tuple(row.get("recalls", [])),
+            corrects=known.corrects + trained(row.get("corrects", [])),
+            corrected=known.corrected + tuple(row.get("corrected", [])),
         )
     return found
 
@@ -148,67 +156,96 @@ class Told:
     value: str
 
     def statement(self, rng: Random) -> tuple[str, str]:
-        said = fill(rng.choice(self.fact.says), {"x": self.value})
+        asked = said(rng, self.fact.says, {"x": self.value})
         keep = self.value if rng.random() < 0.92 else ""
-        return noisy(rng, said, 0.4, keep), fill(rng.choice(self.fact.heard), {"x": self.value})
+        return noisy(rng, asked, 0.4, keep), fill(rng.choice(self.fact.heard), {"x": self.value})
 
     def correction(self, rng: Random) -> tuple[str, str]:
         """The user puts a fact right; what holds from here on is this value."""
-        said = fill(rng.choice(self.fact.corrects), {"x": self.value})
-        return noisy(rng, said, 0.4, self.value), fill(rng.choice(self.fact.corrected), {"x": self.value})
+        asked = said(rng, self.fact.corrects, {"x": self.value})
+        return noisy(rng, asked, 0.4, self.value), fill(rng.choice(self.fact.corrected), {"x": self.value})
 
     def recall(self, rng: Random) -> tuple[str, str]:
-        return noisy(rng, rng.choice(self.fact.asks), 0.4), fill(rng.choice(self.fact.recalls), {"x": self.value})
+        return noisy(rng, said(rng, self.fact.asks, {}), 0.4), fill(rng.choice(self.fact.recalls), {"x": self.value})
 
 
-def told(rng: Random) -> Told:
+def told(rng: Random, folders: Folders = EVERYTHING) -> Told:
     """A random fact: the user's name in nearly half of the cases, his city or somebody's name in most others."""
     draw = rng.random()
+    known = facts(folders)
     if draw < 0.45:
-        fact = facts()["nombre"]
+        fact = known["nombre"]
     elif draw < 0.57:
-        fact = facts()["ciudad"]
+        fact = known["ciudad"]
     else:
-        fact = rng.choice(list(facts().values()))
+        fact = rng.choice(list(known.values()))
     return Told(fact, fact.value(rng))
 
 
-def exercise(rng: Random) -> tuple[int, str, str, int, int]:
-    """(a, word, sign, b, result): a sum up to 20 + 20, a difference or a product of the tables; small sums are the most
-    frequent.
-    """
-    draw = rng.random()
-    if draw < 0.6:
-        top = 10 if rng.random() < 0.65 else 20
+OPERATIONS = {"+": ("más", "+"), "-": ("menos", "-"), "x": ("por", "x"), "*": ("por", "*")}
+
+
+@cache
+def problems(folders: Folders = EVERYTHING) -> dict[str, tuple[str, ...]]:
+    """Sums told in words, from `sums*.json`: operation -> trained forms with {a} and {b}; empty without such a file."""
+    found: dict[str, tuple[str, ...]] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("sums*.json"))):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        told_in_words = [(row["op"], row["user"]) for row in rows["word_problems"]]
+        plain = [(operation, form) for operation, forms in rows["plain"].items() for form in forms]
+        for operation, form in (*told_in_words, *plain):
+            found[operation] = found.get(operation, ()) + trained([form])
+    return found
+
+
+def operands(rng: Random, operation: str) -> tuple[int, int, int]:
+    """a, b and the result; small numbers are the most frequent, and nothing goes below zero."""
+    if operation == "+":
+        top = 10 if rng.random() < 0.6 else 20
         a, b = rng.randint(0, top), rng.randint(0, top)
-        return a, "más", "+", b, a + b
-    if draw < 0.8:
-        a = rng.randint(1, 20)
+        return a, b, a + b
+    if operation == "-":
+        a = rng.randint(1, 10 if rng.random() < 0.5 else 20)
         b = rng.randint(0, a)
-        return a, "menos", "-", b, a - b
+        return a, b, a - b
+    if operation == "double":
+        a = rng.randint(1, 20)
+        return a, 2, 2 * a
+    if operation == "half":
+        a = rng.randint(1, 20)
+        return 2 * a, 2, a
     a, b = rng.randint(1, 10), rng.randint(1, 10)
-    return a, "por", rng.choice("x*"), b, a * b
+    return a, b, a * b
 
 
-def calculation(rng: Random) -> tuple[str, str]:
-    """An exercise in figures or words, and its result."""
-    a, word, sign, b, result = exercise(rng)
-    form = rng.choice(ADDITION_FORMS if word == "más" else SUM_FORMS)
-    spelled = rng.random() < 0.2 and "{s}" not in form and max(a, b) <= 20
-    asked = form.format(a=WORDS[a] if spelled else a, b=WORDS[b] if spelled else b, o=word, s=sign)
+def calculation(rng: Random, folders: Folders = EVERYTHING) -> tuple[str, str]:
+    """An exercise in figures or words, or told as a little story, and its result."""
+    stories = problems(folders)
+    operation = rng.choices(("+", "-", "x", "double", "half"), (50, 27, 17, 3, 3))[0]
+    if operation not in stories and operation not in OPERATIONS:
+        operation = "+"
+    a, b, result = operands(rng, operation)
+    if operation not in OPERATIONS or (operation in stories and rng.random() < 0.45):
+        asked = said(rng, stories[operation], {"a": str(a), "b": str(b)})
+    else:
+        word, sign = OPERATIONS["*" if operation == "x" and rng.random() < 0.5 else operation]
+        form = rng.choice(ADDITION_FORMS if operation == "+" else SUM_FORMS)
+        spelled = rng.random() < 0.2 and "{s}" not in form and max(a, b) <= 20
+        asked = form.format(a=WORDS[a] if spelled else a, b=WORDS[b] if spelled else b, o=word, s=sign)
     return noisy(rng, asked, 0.3), rng.choice(SUM_REPLIES).format(c=result)
 
 
 @cache
-def unknowable_questions() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(question with {x}, values of x) from `unknowable*.jsonl`."""
-    return tuple((row["user"], tuple(row["values"])) for row in records(FOLDER, "unknowable"))
+def unknowable_questions(folders: Folders = EVERYTHING) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(question with {x}, values of x) from `unknowable*.jsonl`, without the held-out questions."""
+    rows = [row for row in records(folders, "unknowable") if not held_out(row["user"])]
+    return tuple((row["user"], tuple(row["values"])) for row in rows)
 
 
-def unknowable(rng: Random) -> tuple[str, str]:
+def unknowable(rng: Random, folders: Folders = EVERYTHING) -> tuple[str, str]:
     """A question nobody could answer from here, or one about a fact that the user has not told."""
     if rng.random() < 0.3:
-        fact = rng.choice(list(facts().values()))
-        return noisy(rng, rng.choice(fact.asks), 0.4), rng.choice(NOT_TOLD_REPLIES)
-    form, values = rng.choice(unknowable_questions())
-    return noisy(rng, form.format(x=rng.choice(values)), 0.5), rng.choice(UNKNOWN_REPLIES)
+        fact = rng.choice(list(facts(folders).values()))
+        return noisy(rng, said(rng, fact.asks, {}), 0.4), rng.choice(NOT_TOLD_REPLIES)
+    form, values = rng.choice(unknowable_questions(folders))
+    return noisy(rng, said(rng, [form], {"x": rng.choice(values)}), 0.5), rng.choice(UNKNOWN_REPLIES)

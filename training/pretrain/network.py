@@ -86,34 +86,35 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One LayerNorm feeds attention and feed-forward in parallel, as in GPT-J."""
+    """One LayerNorm feeds attention and feed-forward in parallel, as in GPT-J; what they add may be dropped out."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.ln_1 = nn.LayerNorm(shape.n_embd, eps=1e-5)
         self.attn = Attention(shape)
         self.mlp = FeedForward(shape)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, allowed: Tensor) -> Tensor:
         h = self.ln_1(x)
-        return x + self.attn(h, cos, sin, allowed) + self.mlp(h)
+        return x + F.dropout(self.attn(h, cos, sin, allowed) + self.mlp(h), self.dropout, self.training)
 
 
 class Transformer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
         self.wte = nn.Embedding(shape.vocab_size, shape.n_embd)
-        self.h = nn.ModuleList(Block(shape) for _ in range(shape.n_layer))
+        self.h = nn.ModuleList(Block(shape, dropout) for _ in range(shape.n_layer))
         self.ln_f = nn.LayerNorm(shape.n_embd, eps=1e-5)
 
 
 class PretrainGPTJ(nn.Module):
     """GPT-J over packed rows: `hidden` for the whole row, `lm_head` where the caller wants logits."""
 
-    def __init__(self, shape: Shape, seed: int = 0) -> None:
+    def __init__(self, shape: Shape, seed: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.shape = shape
-        self.transformer = Transformer(shape)
+        self.shape, self.dropout = shape, dropout
+        self.transformer = Transformer(shape, dropout)
         self.lm_head = nn.Linear(shape.n_embd, shape.vocab_size)
         cos, sin = rotary_tables(shape)
         self.cos: Tensor
@@ -137,7 +138,7 @@ class PretrainGPTJ(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
         allowed = ((documents[:, :, None] == documents[:, None, :]) & causal)[:, None]  # (B, 1, T, T)
         cos, sin = self.cos[position_ids][:, :, None], self.sin[position_ids][:, :, None]
-        x = self.transformer.wte(input_ids)
+        x = F.dropout(self.transformer.wte(input_ids), self.dropout, self.training)
         for block in self.transformer.h:
             x = block(x, cos, sin, allowed)
         return self.transformer.ln_f(x)

@@ -14,8 +14,17 @@ from training.pretrain.charla import held_out
 OPENERS = (
     *("Hola, ", "Oye, ", "Buenas, ", "Perdona, ", "Oye Tertulia, ", "Una pregunta: ", "Tertulia, ", "Disculpa, "),
     *("Bueno, ", "Pues ", "A ver, ", "Y ", "Por cierto, ", "Por favor, ", "Mira, ", "Entonces, ", "Ey, ", "Che, "),
+    *("Una cosa, ", "Oiga, ", "Amiga, ", "Jaja, ", "Ay, ", "Uf, ", "Mmm, ", "Otra cosa: ", "Ya, pero ", "Vale, "),
+    *("Te cuento: ", "Fíjate, ", "La verdad, ", "Pues mira, ", "Sabes qué, ", "Cambiando de tema, ", "Órale, "),
+    *("Hola otra vez. ", "Acabo de llegar a casa. ", "Estoy en el bus. ", "Antes de dormir: ", "Tengo una duda. "),
+    *("Ando con el café en la mano. ", "Perdón por la hora. ", "Mi hermana dice que te pregunte. ", "Ya que estás, "),
 )
-CLOSERS = (" por favor", " porfa", ", Tertulia", ", gracias", " eh", " jaja", " :)", " ya", "...", "!", " ahora")
+CLOSERS = (
+    *(" por favor", " porfa", ", Tertulia", ", gracias", " eh", " jaja", " :)", " ya", "...", "!", " ahora"),
+    *(", ¿no?", ", la verdad", ", te lo juro", " jeje", ", por curiosidad", ", si puede ser", ", que tengo prisa"),
+    *(", es para un amigo", ", así entre nosotros", " 😅", " 😊", " xd", ", que estoy aburrida", ", dime", ", anda"),
+    *(", que no me acuerdo", ", me lo preguntan mucho", " y perdona la molestia", ", si no es molestia", " pues"),
+)
 NEIGHBOURS = {
     **{"q": "wa", "w": "qe", "e": "wr", "r": "et", "t": "ry", "a": "sq", "s": "ad", "d": "sf", "o": "ip"},
     **{"i": "uo", "n": "mb", "l": "ko", "c": "xv"},
@@ -122,12 +131,22 @@ def reworded(rng: Random, text: str, share: float = 0.4) -> str:
 
 
 def without_a_word(rng: Random, text: str) -> str:
-    """One word less, so that no single word decides what was meant; short texts stay whole."""
+    """One word less, of long texts up to three, so that no single word decides what was meant; short ones stay whole."""
     words = text.split(" ")
-    if len(words) < 4:
-        return text
-    del words[rng.randrange(len(words))]
+    for _ in range(1 + (len(words) > 8) + (len(words) > 14)):
+        if len(words) >= 4:
+            del words[rng.randrange(len(words))]
     return " ".join(words)
+
+
+def turned_round(rng: Random, text: str) -> str:
+    """"Hoy no, que estoy cansada" -> "Que estoy cansada, hoy no": the two sides of one of the commas change places."""
+    commas = [found.start() for found in re.finditer(", ", text)]
+    if not commas or text[-1:] in "?!":
+        return text
+    at = rng.choice(commas)
+    front, back = text[:at], text[at + 2 :].rstrip(".")
+    return f"{back[:1].upper()}{back[1:]}, {front[:1].lower()}{front[1:]}"
 
 
 def put_back(text: str, keep: str) -> str | None:
@@ -150,7 +169,9 @@ def noisy(rng: Random, text: str, share: float = 0.6, keep: str = "", loose: boo
     if rng.random() >= share:
         return text
     out = reworded(rng, text) if loose and rng.random() < 0.5 else text
-    if loose and rng.random() < 0.25:
+    if loose and rng.random() < 0.15:
+        out = turned_round(rng, out)
+    if loose and rng.random() < 0.3:
         out = without_a_word(rng, out)
     if rng.random() < 0.22:
         out = framed(rng, out)

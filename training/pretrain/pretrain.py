@@ -86,16 +86,16 @@ class Run:
         self.checkpoint = work / "run" / "latest.pt"
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         vocabulary = work / "tokenizer.model"
-        data, prose = charla.load(charla_folder), corpus.read_prose(work)
+        first, data, prose = charla.load(charla_folder, more=False), charla.load(charla_folder), corpus.read_prose(work)
         self.files = {**data.sources, "tokenizer.model": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
         self.files |= {
             f"{name}.txt": hashlib.sha256("\f".join(texts).encode()).hexdigest() for name, texts in prose.items()
         }
         encoder = Encoder(vocabulary)
-        self.stream = Stream(encoder, data, prose, recipe.seed)
-        self.probes = Probes(data, encoder)
+        self.streams = {more: Stream(encoder, read, prose, recipe.seed) for more, read in ((False, first), (True, data))}
+        self.probes = Probes(first, encoder)  # the same questions whatever is added later
         torch.manual_seed(recipe.seed)
-        fresh = PretrainGPTJ(recipe.shape, recipe.seed)
+        fresh = PretrainGPTJ(recipe.shape, recipe.seed, recipe.dropout)
         master = {name: parameter.detach().clone() for name, parameter in fresh.named_parameters()}
         self.model = fresh.to(device, torch.bfloat16)
         self.model.cos, self.model.sin = self.model.cos.float(), self.model.sin.float()
@@ -143,6 +143,7 @@ class Run:
     def step(self, batch: Batch) -> Tensor:
         """Forward, backward, update; the loss as a tensor, so that nothing waits for it."""
         batch = batch.to(self.device)
+        torch.manual_seed(self.recipe.seed + self.progress.step)  # what is dropped depends on the step alone
         hidden = self.hidden(batch.input_ids, batch.position_ids, batch.documents)
         chosen = hidden.flatten(0, 1).index_select(0, batch.positions)
         loss = self.head_loss(chosen, self.model.lm_head.weight, self.model.lm_head.bias, batch.labels, batch.weights)
@@ -154,7 +155,8 @@ class Run:
     def segment(self, last: int) -> None:
         """Trains up to step `last` in the present stage, or less when the run is told to stop."""
         started, begun, recent = time.monotonic(), self.progress.step, []
-        for batch in batches(self.stream, STAGES[self.progress.stage], begun, last, self.recipe, self.workers):
+        stage = STAGES[self.progress.stage]
+        for batch in batches(self.streams[stage.more], stage, begun, last, self.recipe, self.workers):
             recent.append(self.step(batch))
             self.progress.step += 1
             self.progress.tokens += batch.num_tokens

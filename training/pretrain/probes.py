@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from training.pretrain.batches import Encoder
-from training.pretrain.charla import Charla, Turns, fill, normal_form
+from training.pretrain.charla import Charla, Turns, fill, normal_form, reading
 from training.pretrain.dialogues import Generator
 from training.pretrain.drills import HELD_OUT_NAMES, facts, syllabic
 from training.pretrain.network import PretrainGPTJ
@@ -92,11 +92,11 @@ class Probes:
         ]
 
     def copy_question(self, rng: Random, name: str, between: int) -> Question:
-        told = facts()["nombre"]
+        told = facts(self.charla.folders)["nombre"]
         turns = [(fill(rng.choice(told.says[:10]), {"x": name}), fill(rng.choice(told.heard), {"x": name}))]
         for _ in range(between):
             turns += self.generator.single_short(rng)
-        return Question(turns, rng.choice(told.asks), (name,))
+        return Question(turns, rng.choice(told.asks[:20]), (name,))
 
     def share_right(self, model: PretrainGPTJ, questions: list[Question], max_new_tokens: int = 16) -> float:
         prompts = [self.encoder.prompt(question.turns, question.user) for question in questions]
@@ -142,10 +142,11 @@ class Probes:
         return first / max(num_first, 1), rest / max(num_rest, 1)
 
     def measure(self, model: PretrainGPTJ) -> dict[str, float]:
-        """All figures of one checkpoint; the model is left in the mode it came in."""
+        """All figures of one checkpoint; the model is left in training mode."""
+        model.eval()
         first, whole = self.first_tokens_loss(model, self.charla.held_out_dialogues[:40])
-        trained = [(name, self.charla.intents[name].forms[0]) for name, _ in self.forms[:60]]
-        return {
+        trained = [(name, reading(Random(name), self.charla.intents[name].forms[0])) for name, _ in self.forms[:60]]
+        figures = {
             "intent_held_out": self.intent_accuracy(model, self.forms),
             "intent_trained": self.intent_accuracy(model, trained),
             "copy_next": self.share_right(model, self.copy_next),
@@ -155,3 +156,5 @@ class Probes:
             "first_tokens_loss": first,
             "dialogue_loss": whole,
         }
+        model.train()
+        return figures
