@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,9 +40,21 @@ def bucket(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 1000
 
 
+@cache
+def reserved() -> frozenset[str]:
+    """Digests of the prompts that benchmarks/charla_eval.py asks: they are never trained on, whatever their length."""
+    return frozenset((FOLDER / "reserved.txt").read_text(encoding="ascii").split())
+
+
+def digest(normal: str) -> str:
+    return hashlib.sha256(normal.encode()).hexdigest()[:16]
+
+
 def held_out(form: str) -> bool:
     """Whether this way of asking is kept for measuring; decided by its normal form alone."""
     normal = SLOT.sub("{}", normal_form(form))
+    if digest(normal) in reserved():
+        return True
     return len(normal.replace("{}", " ").split()) >= 3 and bucket(normal) < HELD_OUT_PERMILLE
 
 
@@ -212,15 +225,16 @@ def load(folder: Path = FOLDER, *, more: bool = True) -> Charla:
     """
     folders = (folder, folder / MORE) if more else (folder,)
     intents, tables = load_intents(folders), load_tables(folders)
-    asked: list[Intent | Table] = [*intents.values(), *tables.values()]
-    hidden_forms = {normal_form(form) for item in asked for form in item.held_out_forms}
+    items: list[Intent | Table] = [*intents.values(), *tables.values()]
+    hidden_forms = {normal_form(form) for item in items for form in item.held_out_forms}
     dialogues: list[Turns] = []
     kept: list[Turns] = []
     for row in records(folders, "dialogues"):
         turns = pairs(row["turns"])
         if not turns:
             continue
-        hidden = any(normal_form(user) in hidden_forms for user, _ in turns)
+        asked = [normal_form(user) for user, _ in turns]
+        hidden = any(user in hidden_forms or digest(user) in reserved() for user in asked)
         hidden = hidden or bucket(turns[0][1] + turns[-1][1]) < HELD_OUT_DIALOGUES_PERMILLE
         (kept if hidden else dialogues).append(turns)
     stories = [(row["title"], row["text"]) for row in records(folders, "stories")]

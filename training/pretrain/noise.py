@@ -140,7 +140,7 @@ def without_a_word(rng: Random, text: str) -> str:
 
 
 def turned_round(rng: Random, text: str) -> str:
-    """"Hoy no, que estoy cansada" -> "Que estoy cansada, hoy no": the two sides of one of the commas change places."""
+    """ "Hoy no, que estoy cansada" -> "Que estoy cansada, hoy no": the two sides of one of the commas change places."""
     commas = [found.start() for found in re.finditer(", ", text)]
     if not commas or text[-1:] in "?!":
         return text

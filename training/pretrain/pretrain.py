@@ -92,7 +92,9 @@ class Run:
             f"{name}.txt": hashlib.sha256("\f".join(texts).encode()).hexdigest() for name, texts in prose.items()
         }
         encoder = Encoder(vocabulary)
-        self.streams = {more: Stream(encoder, read, prose, recipe.seed) for more, read in ((False, first), (True, data))}
+        self.streams = {
+            more: Stream(encoder, read, prose, recipe.seed) for more, read in ((False, first), (True, data))
+        }
         self.probes = Probes(first, encoder)  # the same questions whatever is added later
         torch.manual_seed(recipe.seed)
         fresh = PretrainGPTJ(recipe.shape, recipe.seed, recipe.dropout)

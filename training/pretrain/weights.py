@@ -19,12 +19,15 @@ OPEN_ENDED = (
     "frases bonitas",
 )  # variety is the point there
 OPEN_ENDED_CAP = 6
-_EVERYDAY = (
-    "saludos despedidas cortesia cumplidos presentacion identidad conversacion respuestas_breves "
-    "reacciones capacidades chistes recetas comida sin_acceso desconocido sentimientos aclaraciones "
-    "frustracion"
-)
-EVERYDAY = _EVERYDAY.split()
+_TOPIC_WEIGHTS = {
+    3.0: "saludos despedidas cortesia cumplidos presentacion identidad conversacion respuestas_breves reacciones "
+    "capacidades chistes sin_acceso desconocido sentimientos aclaraciones frustracion privacidad",
+    1.6: "comida aficiones casa bienestar deportes mascotas tiempo trabajo estudios música cine series libros viajes "
+    "planes familia tecnología vida_diaria gustos plantas productividad decisiones juegos cuentos curiosidades meta "
+    "salud idiomas malas_noticias logros amistad regalos",
+    0.6: "ciencia cuerpo naturaleza ciudades felicitaciones correos",
+}
+TOPIC_WEIGHTS = {topic: weight for weight, topics in _TOPIC_WEIGHTS.items() for topic in topics.split()}
 ARITHMETIC = (
     "suma",
     "resta",
@@ -71,7 +74,7 @@ def on_topic(intent: Intent) -> list[str]:
 
 
 def intent_weight(intent: Intent) -> float:
-    return (3.0 if intent.topic in EVERYDAY else 1.0) * len(intent.forms) ** 0.5
+    return TOPIC_WEIGHTS.get(intent.topic, 1.0) * len(intent.forms) ** 0.5
 
 
 def table_weight(table: Table) -> float:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -59,3 +61,22 @@ def test_forms_for_an_unknown_intent_are_refused(tmp_path: Path) -> None:
     (tmp_path / "forms_x.jsonl").write_text('{"intent": "nada", "user": ["hola"]}\n', encoding="utf-8")
     with pytest.raises(ValueError, match="nada"):
         charla.load(tmp_path)
+
+
+def test_the_prompts_of_the_evaluation_are_reserved() -> None:
+    """Written data came to hold "¿Hay alguien ahí?" by chance; what is measured must never have been trained on."""
+    lines = (Path(__file__).parents[3] / "benchmarks" / "charla_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    assert {charla.digest(charla.normal_form(prompt)) for prompt in prompts} == charla.reserved()
+    assert all(charla.held_out(prompt) for prompt in prompts)
+
+
+def test_a_form_with_alternatives_is_read_in_all_ways_but_never_in_a_held_out_one() -> None:
+    form = "(Oye|Mira), estoy (mal|fatal)(| hoy)"
+    readings = {charla.reading(Random(seed), form) for seed in range(200)}
+    every = {f"{a}, estoy {b}{c}" for a in ("Oye", "Mira") for b in ("mal", "fatal") for c in ("", " hoy")}
+    assert readings == {text for text in every if not charla.held_out(text)}
+
+
+def test_an_empty_alternative_leaves_no_space_behind() -> None:
+    assert charla.reading(Random(0), "Hola (|), ven (| )ya (|)") == "Hola, ven ya"
