@@ -31,14 +31,13 @@ SOURCE_WEIGHTS = {"wiki": 1.0, "mimesis": 5.0, "stories": 6.0, "gnome-help": 0.4
 
 @dataclass(frozen=True)
 class Stage:
-    """A named part of the curriculum; the first reads only what was written first."""
+    """A named part of the curriculum."""
 
     name: str
     mix: Mix
-    more: bool = True
 
 
-COPY = Stage("copy", Mix(drill=0.35, single=0.45, prose=0.20), more=False)
+COPY = Stage("copy", Mix(drill=0.35, single=0.45, prose=0.20))
 TALK = Stage("talk", Mix(drill=0.15, single=0.40, talk=0.24, written=0.14, prose=0.07))
 FINAL = Stage("final", Mix(drill=0.10, single=0.42, talk=0.32, written=0.16))
 STAGES = {stage.name: stage for stage in (COPY, TALK, FINAL)}

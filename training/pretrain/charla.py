@@ -24,7 +24,6 @@ HELD_OUT_PERMILLE = 80
 HELD_OUT_DIALOGUES_PERMILLE = 40
 SLOT = re.compile(r"\{\w+\}")
 ALTERNATIVES = re.compile(r"\(([^()]*\|[^()]*)\)")  # "(fatal|hecho polvo)"
-MORE = "more"  # the folder of what was written later; the first stage of the training does without it
 
 Turns = list[tuple[str, str]]  # (what the user says, what Tertulia answers)
 
@@ -106,7 +105,6 @@ class Charla:
     held_out_dialogues: list[Turns]
     stories: list[tuple[str, str]]
     sources: dict[str, str]
-    folders: tuple[Path, ...]  # where it was read from: the drills find their own files there
 
 
 def reading(rng: Random, form: str, tries: int = 20) -> str:
@@ -142,9 +140,8 @@ def measured(form: str) -> str:
     return next((text for text in readings if held_out(text)), "")
 
 
-def records(folders: Sequence[Path], kind: str) -> Iterator[dict[str, Any]]:
-    """The lines of every `kind*.jsonl`, folder by folder."""
-    for path in (path for folder in folders for path in sorted(folder.glob(f"{kind}*.jsonl"))):
+def records(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob(f"{kind}*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip():
                 try:
@@ -171,11 +168,11 @@ def twins() -> dict[str, str]:
     return merged
 
 
-def load_intents(folders: Sequence[Path]) -> dict[str, Intent]:
+def load_intents(folder: Path) -> dict[str, Intent]:
     """`intents*.jsonl`, then the extra ways of `forms*.jsonl` added to them; twins become one."""
     intents: dict[str, Intent] = {}
     merged = twins()
-    for row in records(folders, "intents"):
+    for row in records(folder, "intents"):
         name = merged.get(row["intent"], row["intent"])
         slots = {slot: values for slot, values in (row.get("slots") or {}).items() if values}
         known = intents.setdefault(name, Intent(name, row["topic"], [], [], [], {}))
@@ -184,7 +181,7 @@ def load_intents(folders: Sequence[Path]) -> dict[str, Intent]:
             known.topic, known.replies = row["topic"], known.replies + row["bot"]
         known.follow_ups += [merged.get(after, after) for after in row.get("next") or []]
         known.slots.update(slots)
-    for row in records(folders, "forms"):
+    for row in records(folder, "forms"):
         if "intent" in row:
             name = merged.get(row["intent"], row["intent"])
             if name not in intents:
@@ -199,12 +196,12 @@ def load_intents(folders: Sequence[Path]) -> dict[str, Intent]:
     return {name: intent for name, intent in intents.items() if intent.forms and intent.replies}
 
 
-def load_tables(folders: Sequence[Path]) -> dict[str, Table]:
+def load_tables(folder: Path) -> dict[str, Table]:
     """`tables*.jsonl`, then the extra templates of `forms*.jsonl`; a template must find its slots in every row."""
     tables = {
-        row["table"]: Table(row["table"], row["user"], row["bot"], row["rows"]) for row in records(folders, "tables")
+        row["table"]: Table(row["table"], row["user"], row["bot"], row["rows"]) for row in records(folder, "tables")
     }
-    for row in records(folders, "forms"):
+    for row in records(folder, "forms"):
         if "table" in row:
             if row["table"] not in tables:
                 raise ValueError(f"forms file names the table {row['table']!r}, which no tables file defines")
@@ -218,18 +215,14 @@ def load_tables(folders: Sequence[Path]) -> dict[str, Table]:
     return {name: table for name, table in tables.items() if table.forms and table.replies}
 
 
-def load(folder: Path = FOLDER, *, more: bool = True) -> Charla:
-    """Reads every jsonl file of `folder` and, with `more`, of its folder of later data.
-
-    Raises ValueError naming the file and line that is no JSON.
-    """
-    folders = (folder, folder / MORE) if more else (folder,)
-    intents, tables = load_intents(folders), load_tables(folders)
+def load(folder: Path = FOLDER) -> Charla:
+    """Reads every jsonl file of `folder`; raises ValueError naming the file and line that is no JSON."""
+    intents, tables = load_intents(folder), load_tables(folder)
     items: list[Intent | Table] = [*intents.values(), *tables.values()]
     hidden_forms = {normal_form(form) for item in items for form in item.held_out_forms}
     dialogues: list[Turns] = []
     kept: list[Turns] = []
-    for row in records(folders, "dialogues"):
+    for row in records(folder, "dialogues"):
         turns = pairs(row["turns"])
         if not turns:
             continue
@@ -237,7 +230,6 @@ def load(folder: Path = FOLDER, *, more: bool = True) -> Charla:
         hidden = any(user in hidden_forms or digest(user) in reserved() for user in asked)
         hidden = hidden or bucket(turns[0][1] + turns[-1][1]) < HELD_OUT_DIALOGUES_PERMILLE
         (kept if hidden else dialogues).append(turns)
-    stories = [(row["title"], row["text"]) for row in records(folders, "stories")]
-    files = [path for place in folders for path in sorted(place.glob("*.json*"))]
-    sources = {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return Charla(intents, tables, dialogues, kept, stories, sources, folders)
+    stories = [(row["title"], row["text"]) for row in records(folder, "stories")]
+    sources = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.json*"))}
+    return Charla(intents, tables, dialogues, kept, stories, sources)

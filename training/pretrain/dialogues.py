@@ -114,9 +114,9 @@ class Generator:
         if draw < 0.83:
             return self.table_turns(rng)
         if draw < 0.94:
-            return [calculation(rng, self.charla.folders)]
+            return [calculation(rng)]
         if draw < 0.985 or not self.stories:
-            return [unknowable(rng, self.charla.folders)]
+            return [unknowable(rng)]
         return [self.story_turn(rng)]
 
     # --- whole dialogues ------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Generator:
         turns: Turns = []
         open_facts: list[Told] = []
         for _ in range(rng.choices((1, 2, 3), (6, 3, 1))[0]):
-            fact = told(rng, self.charla.folders)
+            fact = told(rng)
             if fact.fact.kind not in {known.fact.kind for known in open_facts}:
                 turns.append(fact.statement(rng))
                 if fact.fact.corrects and rng.random() < 0.12:
@@ -170,7 +170,7 @@ class Generator:
                 asked.add(kind)
                 turns.append(known[kind].recall(rng))
             elif draw < 0.47:
-                fact = told(rng, self.charla.folders)
+                fact = told(rng)
                 if fact.fact.kind in known:
                     continue
                 known[fact.fact.kind] = fact
@@ -178,9 +178,9 @@ class Generator:
             elif draw < 0.57:
                 turns += self.table_turns(rng, more=0.35)
             elif draw < 0.62:
-                turns.append(calculation(rng, self.charla.folders))
+                turns.append(calculation(rng))
             elif draw < 0.65:
-                turn = unknowable(rng, self.charla.folders)
+                turn = unknowable(rng)
                 if not known:
                     turns.append(turn)
             else:
@@ -206,7 +206,7 @@ class Generator:
     def remember(self, name: str, slots: dict[str, str], known: dict[str, Told]) -> None:
         kind = NAMING_INTENTS.get(name, "")
         if value := slots.get(kind):
-            known[kind] = Told(facts(self.charla.folders)[kind], value)
+            known[kind] = Told(facts()[kind], value)
 
     def written(self, rng: Random) -> Turns:
         """A hand-written dialogue with light noise; half of them start at a later turn."""

@@ -11,15 +11,11 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Literal
 
-from training.pretrain.charla import FOLDER, MORE, fill, held_out, records, said
+from training.pretrain.charla import FOLDER, fill, held_out, records, said
 from training.pretrain.noise import noisy
-
-Folders = tuple[Path, ...]
-EVERYTHING: Folders = (FOLDER, FOLDER / MORE)
 
 _ONSETS = "b c ch d f g l ll m n ñ p r s t v z br cl cr dr fl gr pl pr tr j y"
 ONSETS = _ONSETS.split()
@@ -63,7 +59,7 @@ def words() -> dict[str, list[str]]:
 @cache
 def spellings() -> tuple[str, ...]:
     """Common Spanish words, whose beginnings and endings make names out of any piece of the vocabulary."""
-    text = " ".join(row["text"] for row in records([FOLDER], "stories"))
+    text = " ".join(row["text"] for row in records(FOLDER, "stories"))
     return tuple(sorted({word for word in re.findall(r"[a-zñáéíóú]+", text.lower()) if len(word) >= 4}))
 
 
@@ -127,15 +123,16 @@ def trained(forms: list[str]) -> tuple[str, ...]:
 
 
 @cache
-def facts(folders: Folders = EVERYTHING) -> dict[str, Fact]:
+def facts() -> dict[str, Fact]:
     """kind -> Fact, from `facts*.jsonl`, without the held-out ways of saying and asking; a later line with the name of
     a known fact adds to it.
     """
     found: dict[str, Fact] = {}
-    for row in records(folders, "facts"):
-        known = found.get(row["fact"]) or Fact(
-            row["fact"], row["value"] if isinstance(row["value"], str) else tuple(row["value"]), (), (), (), ()
-        )
+    for row in records(FOLDER, "facts"):
+        known = found.get(row["fact"])
+        if known is None:
+            values = row["value"] if row["value"] in ("person", "place", "pet") else tuple(row["value"])
+            known = Fact(row["fact"], values, (), (), (), ())
         found[row["fact"]] = replace(
             known,
             says=known.says + trained(row.get("says", [])),
@@ -169,10 +166,10 @@ class Told:
         return noisy(rng, said(rng, self.fact.asks, {}), 0.4), fill(rng.choice(self.fact.recalls), {"x": self.value})
 
 
-def told(rng: Random, folders: Folders = EVERYTHING) -> Told:
+def told(rng: Random) -> Told:
     """A random fact: the user's name in nearly half of the cases, his city or somebody's name in most others."""
     draw = rng.random()
-    known = facts(folders)
+    known = facts()
     if draw < 0.45:
         fact = known["nombre"]
     elif draw < 0.57:
@@ -186,10 +183,10 @@ OPERATIONS = {"+": ("más", "+"), "-": ("menos", "-"), "x": ("por", "x"), "*": (
 
 
 @cache
-def problems(folders: Folders = EVERYTHING) -> dict[str, tuple[str, ...]]:
+def problems() -> dict[str, tuple[str, ...]]:
     """Sums told in words, from `sums*.json`: operation -> trained forms with {a} and {b}; empty without such a file."""
     found: dict[str, tuple[str, ...]] = {}
-    for path in (path for folder in folders for path in sorted(folder.glob("sums*.json"))):
+    for path in sorted(FOLDER.glob("sums*.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))
         told_in_words = [(row["op"], row["user"]) for row in rows["word_problems"]]
         plain = [(operation, form) for operation, forms in rows["plain"].items() for form in forms]
@@ -218,9 +215,9 @@ def operands(rng: Random, operation: str) -> tuple[int, int, int]:
     return a, b, a * b
 
 
-def calculation(rng: Random, folders: Folders = EVERYTHING) -> tuple[str, str]:
+def calculation(rng: Random) -> tuple[str, str]:
     """An exercise in figures or words, or told as a little story, and its result."""
-    stories = problems(folders)
+    stories = problems()
     operation = rng.choices(("+", "-", "x", "double", "half"), (50, 27, 17, 3, 3))[0]
     if operation not in stories and operation not in OPERATIONS:
         operation = "+"
@@ -236,16 +233,16 @@ def calculation(rng: Random, folders: Folders = EVERYTHING) -> tuple[str, str]:
 
 
 @cache
-def unknowable_questions(folders: Folders = EVERYTHING) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def unknowable_questions() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(question with {x}, values of x) from `unknowable*.jsonl`, without the held-out questions."""
-    rows = [row for row in records(folders, "unknowable") if not held_out(row["user"])]
+    rows = [row for row in records(FOLDER, "unknowable") if not held_out(row["user"])]
     return tuple((row["user"], tuple(row["values"])) for row in rows)
 
 
-def unknowable(rng: Random, folders: Folders = EVERYTHING) -> tuple[str, str]:
+def unknowable(rng: Random) -> tuple[str, str]:
     """A question nobody could answer from here, or one about a fact that the user has not told."""
     if rng.random() < 0.3:
-        fact = rng.choice(list(facts(folders).values()))
+        fact = rng.choice(list(facts().values()))
         return noisy(rng, said(rng, fact.asks, {}), 0.4), rng.choice(NOT_TOLD_REPLIES)
-    form, values = rng.choice(unknowable_questions(folders))
+    form, values = rng.choice(unknowable_questions())
     return noisy(rng, said(rng, [form], {"x": rng.choice(values)}), 0.5), rng.choice(UNKNOWN_REPLIES)

@@ -131,7 +131,7 @@ def reworded(rng: Random, text: str, share: float = 0.4) -> str:
 
 
 def without_a_word(rng: Random, text: str) -> str:
-    """One word less, of long texts up to three, so that no single word decides what was meant; short ones stay whole."""
+    """One word less, of long texts up to three, so that no single word decides what is meant; short ones stay whole."""
     words = text.split(" ")
     for _ in range(1 + (len(words) > 8) + (len(words) > 14)):
         if len(words) >= 4:

@@ -86,16 +86,14 @@ class Run:
         self.checkpoint = work / "run" / "latest.pt"
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         vocabulary = work / "tokenizer.model"
-        first, data, prose = charla.load(charla_folder, more=False), charla.load(charla_folder), corpus.read_prose(work)
+        data, prose = charla.load(charla_folder), corpus.read_prose(work)
         self.files = {**data.sources, "tokenizer.model": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
         self.files |= {
             f"{name}.txt": hashlib.sha256("\f".join(texts).encode()).hexdigest() for name, texts in prose.items()
         }
         encoder = Encoder(vocabulary)
-        self.streams = {
-            more: Stream(encoder, read, prose, recipe.seed) for more, read in ((False, first), (True, data))
-        }
-        self.probes = Probes(first, encoder)  # the same questions whatever is added later
+        self.stream = Stream(encoder, data, prose, recipe.seed)
+        self.probes = Probes(data, encoder)
         torch.manual_seed(recipe.seed)
         fresh = PretrainGPTJ(recipe.shape, recipe.seed, recipe.dropout)
         master = {name: parameter.detach().clone() for name, parameter in fresh.named_parameters()}
@@ -158,7 +156,7 @@ class Run:
         """Trains up to step `last` in the present stage, or less when the run is told to stop."""
         started, begun, recent = time.monotonic(), self.progress.step, []
         stage = STAGES[self.progress.stage]
-        for batch in batches(self.streams[stage.more], stage, begun, last, self.recipe, self.workers):
+        for batch in batches(self.stream, stage, begun, last, self.recipe, self.workers):
             recent.append(self.step(batch))
             self.progress.step += 1
             self.progress.tokens += batch.num_tokens

@@ -92,7 +92,7 @@ class Probes:
         ]
 
     def copy_question(self, rng: Random, name: str, between: int) -> Question:
-        told = facts(self.charla.folders)["nombre"]
+        told = facts()["nombre"]
         turns = [(fill(rng.choice(told.says[:10]), {"x": name}), fill(rng.choice(told.heard), {"x": name}))]
         for _ in range(between):
             turns += self.generator.single_short(rng)

@@ -28,7 +28,7 @@ FORCED = "0123456789+-=*/%¿?¡!«»—…áéíóúüñÁÉÍÓÚÜÑ€°"
 def sentences(work: Path, seed: int = 3, num_dialogues: int = 12000) -> list[str]:
     """The text the vocabulary is fitted to: dialogues, stories, prose, and invented names for good letters."""
     rng = Random(seed)
-    data = charla.load(more=False)  # the ids stay what they are when more is written
+    data = charla.load()
     generator = Generator(data)
     lines = [text for docs in corpus.read_prose(work).values() for document in docs for text in document.split("\n")]
     for kind in ("drill", "single", "talk"):

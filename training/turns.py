@@ -1,0 +1,202 @@
+"""Conversations of the log: what was said in a chat, in order, and what is taken back.
+
+Always: a message and its reply are stored together; a chat has at most one open conversation; every function here
+works inside the caller's transaction, and on PostgreSQL holds the chat's row so that two workers keep its order.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+
+from training import consent, inbox_table
+from training.errors import NothingToReplace
+from training.records import Chat, LoggedMessage, ReplyFacts
+from training.schema import add_unless_there, chats, conversations, messages, now, replies
+
+
+def history(conn: Connection, chat: Chat) -> list[LoggedMessage]:
+    """The turns of the open conversation, oldest first; undone, superseded and erased ones are not among them."""
+    query = (
+        select(messages)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .join(chats, chats.c.id == conversations.c.chat)
+        .where(_is(chat), conversations.c.closed_at.is_(None), messages.c.state == "live")
+        .where(messages.c.text.is_not(None))
+        .order_by(messages.c.id)
+    )
+    return [logged(row) for row in conn.execute(query)]
+
+
+def append_turn(
+    conn: Connection,
+    chat: Chat,
+    user_id: int,
+    text: str,
+    reply: str,
+    facts: ReplyFacts,
+    *,
+    reply_ids: tuple[int, ...] | None = None,
+    update_id: int | None = None,
+    external_id: int | None = None,
+) -> tuple[int, int]:
+    """Store a message and its reply -> their ids. Asked again for an update that is answered: the ids it has."""
+    chat_key = hold(conn, chat)
+    if update_id is not None:
+        before = inbox_table.answer_of(conn, update_id)
+        if before is not None:
+            asked = conn.execute(select(messages.c.reply_to).where(messages.c.id == before)).scalar()
+            return asked or before, before
+    conversation = _open_conversation(conn, chat_key)
+    user_row = add_message(conn, conversation, "user", user_id, text, external_id=external_id)
+    reply_row = _add_reply(conn, conversation, user_id, user_row, reply, facts, reply_ids)
+    if update_id is not None:
+        inbox_table.answered(conn, update_id, chat, user_id, reply, reply_row)
+    return user_row, reply_row
+
+
+def replace_reply(
+    conn: Connection,
+    chat: Chat,
+    reply: str,
+    facts: ReplyFacts,
+    *,
+    reply_ids: tuple[int, ...] | None = None,
+    update_id: int | None = None,
+) -> int:
+    """Store another reply to the last message -> its id. Raises NothingToReplace.
+
+    The one before stays, superseded, if the person it was for lets it be used in training; else it is erased.
+    """
+    hold(conn, chat)
+    if update_id is not None:
+        before = inbox_table.answer_of(conn, update_id)
+        if before is not None:
+            return before
+    last = _last(conn, chat, "assistant")
+    if last is None:
+        raise NothingToReplace(f"chat {chat.chat_id} has no reply that another could take the place of")
+    old = messages.c.id == last.id
+    conn.execute(update(messages).where(old).values(state="superseded"))
+    consent.erase_text(conn, and_(old, consent.without(messages.c.user_id)))
+    new = _add_reply(conn, last.conversation_id, last.user_id, last.reply_to, reply, facts, reply_ids)
+    if update_id is not None:
+        inbox_table.answered(conn, update_id, chat, last.user_id, reply, new)
+    return new
+
+
+def undo(conn: Connection, chat: Chat) -> bool:
+    """Take the last turn back: its text is erased, whatever the consent. False if there is none."""
+    hold(conn, chat)
+    last = _last(conn, chat, "user")
+    if last is None:
+        return False
+    turn = (messages.c.id == last.id) | (messages.c.reply_to == last.id)
+    conn.execute(update(messages).where(turn).values(state="undone"))
+    consent.erase_text(conn, turn)
+    return True
+
+
+def new_conversation(conn: Connection, chat: Chat) -> None:
+    """Close the open conversation; what was said in it without consent is erased."""
+    chat_key = hold(conn, chat)
+    is_open = and_(conversations.c.chat == chat_key, conversations.c.closed_at.is_(None))
+    conversation = conn.execute(select(conversations.c.id).where(is_open)).scalar()
+    if conversation is None:
+        return
+    conn.execute(update(conversations).where(is_open).values(closed_at=now()))
+    consent.erase_text(
+        conn, and_(messages.c.conversation_id == conversation, consent.without(messages.c.user_id))
+    )
+    consent.drop_corrections(conn, messages.c.conversation_id == conversation)
+
+
+def set_external_id(conn: Connection, message_id: int, external_id: int) -> None:
+    conn.execute(update(messages).where(messages.c.id == message_id).values(external_id=external_id))
+
+
+def logged(row: Row[Any]) -> LoggedMessage:
+    """A row of `messages` that has its text."""
+    ids = None if row.ids is None else tuple(row.ids)
+    return LoggedMessage(row.id, row.role, row.text, ids, row.created_at, row.external_id)
+
+
+def hold(conn: Connection, chat: Chat) -> int:
+    """The chat's row, made if it is new, and held until the transaction ends."""
+    keys = {"platform": chat.platform, "chat_id": chat.chat_id, "thread_id": chat.thread_id}
+    query = select(chats.c.id).where(_is(chat)).with_for_update()
+    found = conn.execute(query).scalar()
+    if found is None:
+        add_unless_there(conn, chats, {**keys, "system": "", "preferences": {}})
+        found = conn.execute(query).scalar_one()
+    return int(found)
+
+
+def add_message(
+    conn: Connection, conversation: int, role: str, user_id: int, text: str, **more: Any
+) -> int:
+    """Store one message of any role -> its id; `more` are columns of `messages`."""
+    values = {"state": "live", "created_at": now(), **more}
+    statement = insert(messages).values(
+        conversation_id=conversation, role=role, user_id=user_id, text=text, **values
+    )
+    return int(conn.execute(statement.returning(messages.c.id)).scalar_one())
+
+
+def _add_reply(
+    conn: Connection,
+    conversation: int,
+    user_id: int,
+    reply_to: int,
+    reply: str,
+    facts: ReplyFacts,
+    reply_ids: tuple[int, ...] | None,
+) -> int:
+    ids = None if reply_ids is None else list(reply_ids)
+    row = add_message(conn, conversation, "assistant", user_id, reply, ids=ids, reply_to=reply_to)
+    conn.execute(insert(replies).values(message_id=row, **{**vars(facts), "sampling": dict(facts.sampling)}))
+    return row
+
+
+def _open_conversation(conn: Connection, chat_key: int) -> int:
+    is_open = and_(conversations.c.chat == chat_key, conversations.c.closed_at.is_(None))
+    found = conn.execute(select(conversations.c.id).where(is_open)).scalar()
+    if found is not None:
+        return int(found)
+    statement = insert(conversations).values(chat=chat_key, opened_at=now()).returning(conversations.c.id)
+    return int(conn.execute(statement).scalar_one())
+
+
+def _last(conn: Connection, chat: Chat, role: str) -> Row[Any] | None:
+    query = (
+        select(messages)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .join(chats, chats.c.id == conversations.c.chat)
+        .where(_is(chat), conversations.c.closed_at.is_(None), messages.c.role == role, messages.c.state == "live")
+        .where(messages.c.text.is_not(None))
+        .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    return conn.execute(query).first()
+
+
+def _is(chat: Chat) -> ColumnElement[bool]:
+    return and_(
+        chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id, chats.c.thread_id == chat.thread_id
+    )
+
+
+def move_chat(conn: Connection, platform: str, old_id: int, new_id: int) -> None:
+    """A group became a supergroup: what was said under the old number goes on under the new one."""
+    for thread in conn.execute(
+        select(chats.c.thread_id).where(chats.c.platform == platform, chats.c.chat_id == old_id)
+    ).scalars().all():
+        old, new = Chat(platform, old_id, thread), Chat(platform, new_id, thread)
+        key = hold(conn, old)
+        taken = conn.execute(select(chats.c.id).where(_is(new))).scalar()
+        if taken is None:
+            conn.execute(update(chats).where(chats.c.id == key).values(chat_id=new_id))
+            continue
+        new_conversation(conn, old)
+        conn.execute(update(conversations).where(conversations.c.chat == key).values(chat=taken))
+        conn.execute(delete(chats).where(chats.c.id == key))
+    inbox_table.move_chat(conn, platform, old_id, new_id)
