@@ -35,6 +35,10 @@ def load_for_evaluation(settings: Settings) -> Subject:
     with progress_bar("converting") as progress:
         folder = find_folder(settings, progress)
     model = load_model(settings, folder)
+    if settings.adapter is not None:
+        from model.lora import load_adapter
+
+        model = load_adapter(model, settings.adapter).eval()
     encode, bos_id = _own_tokenizer(folder)
     return Subject(model, encode, model.config.n_positions, bos_id)
 

@@ -39,8 +39,8 @@ class Loaded:
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases of the base, without scales, tables and adapter."""
-        return sum(p.numel() for name, p in self.model.named_parameters() if ".lora_" not in name)
+        """Weights and biases of the base, without scales and tables."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
 
 def find_folder(settings: Settings, progress: Progress | None = None) -> Path:
@@ -62,6 +62,7 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
     quiet_libraries()
     from bot.service import ChatService
     from model.conversation import Message, get_format, render
+    from model.engine.adapters import read_adapter
     from model.engine.engine import Engine
     from model.tokenizer import Tokenizer
 
@@ -73,19 +74,21 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
     except ValueError as error:
         raise SettingsError(f"{folder / 'config.json'}: {error}; or give one with --prompt-format") from None
     render([Message("user", "")], fmt, tokenizer, reply=True)  # raises here if the vocabulary lacks the format's marks
+    engine = Engine(model, tokenizer, cache_mb=settings.cache_mb)
+    adapter = read_adapter(model, settings.adapter) if settings.adapter is not None else None
     return Loaded(
         name=settings.model,
         folder=folder,
         adapter=settings.adapter,
         model=model,
         tokenizer=tokenizer,
-        service=ChatService(Engine(model, tokenizer), tokenizer, fmt),
+        service=ChatService(engine, tokenizer, fmt, adapter),
         params=settings.sampling(_generation_config(folder)),
     )
 
 
 def load_model(settings: Settings, folder: Path) -> Any:
-    """The causal language model in `folder`, with the adapter if there is one, where the settings want it."""
+    """The causal language model in `folder`, where the settings want it; adapters are the engine's."""
     import torch
 
     from model.gptj import GPTJ8bitForCausalLM
@@ -95,10 +98,6 @@ def load_model(settings: Settings, folder: Path) -> Any:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("TERTULIA_DEVICE is 'cuda': torch finds no GPU here; choose auto or cpu")
     model: Any = GPTJ8bitForCausalLM.from_pretrained(folder, dtype=settings.dtype, device_map=device)
-    if settings.adapter is not None:
-        from model.lora import load_adapter
-
-        model = load_adapter(model, settings.adapter)
     return model.eval()
 
 

@@ -18,6 +18,7 @@ MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="The 
 Temperature = Annotated[float | None, typer.Option("--temperature", help="0: always the likeliest token.")]
 TopP = Annotated[float | None, typer.Option("--top-p", help="Only the likeliest tokens up to this probability.")]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Only this many of the likeliest tokens; 0: all.")]
+MinP = Annotated[float | None, typer.Option("--min-p", help="Only tokens at least this likely, against the likeliest.")]
 RepetitionPenalty = Annotated[
     float | None, typer.Option("--repetition-penalty", help="Above 1: what was said becomes less likely.")
 ]

@@ -7,7 +7,7 @@ reply keeps the ids that the model made, so that the next prompt begins with the
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from bot import safety
 from model.conversation import Message, PromptFormat, render
@@ -41,6 +41,8 @@ class ReplyEngine(Protocol):
         stop_ids: Collection[int] = (),
         stop_strings: Sequence[str] = (),
         cancel: threading.Event | None = None,
+        adapter: Any = None,
+        owner: str = "",
     ) -> Iterator[EnginePiece]: ...
 
 
@@ -70,8 +72,9 @@ class Reply:
 class ChatService:
     """Replies with one engine in one prompt format; holds no conversation, so it serves any number of them."""
 
-    def __init__(self, engine: ReplyEngine, tokenizer: Tokenizer, fmt: PromptFormat) -> None:
+    def __init__(self, engine: ReplyEngine, tokenizer: Tokenizer, fmt: PromptFormat, adapter: Any = None) -> None:
         self.engine = engine
+        self.adapter = adapter  # an `engine.adapters.Adapter`; a reply ends on the one it began with
         self.tokenizer = tokenizer
         self.format = fmt
 
@@ -82,10 +85,12 @@ class ChatService:
         params: SamplingParams,
         *,
         cancel: threading.Event | None = None,
+        owner: str = "",
     ) -> Reply:
         """Begin the reply to `text` after `history` (a system message may come first); nothing is changed in it.
 
-        Raises PromptTooLong if the message does not fit into the model's context.
+        `owner` says whose chat it is: owners take turns. Raises PromptTooLong if the message does not fit into the
+        model's context, EngineBusy if too many replies are waiting.
         """
         reply = Reply(user=Message("user", text))
         fixed = safety.answer(text)
@@ -104,6 +109,8 @@ class ChatService:
             stop_ids=self.format.stop_ids(self.tokenizer),
             stop_strings=self.format.stop_strings,
             cancel=cancel,
+            adapter=self.adapter,
+            owner=owner,
         )
         reply.pieces = self._generated(reply, stream)
         return reply
@@ -117,7 +124,8 @@ class ChatService:
             raise PromptTooLong(
                 f"the text has {len(ids)} tokens, the model's context {self.engine.context}: shorten it"
             )
-        return self.engine.submit(ids, params, stop_ids=self.format.stop_ids(self.tokenizer), cancel=cancel)
+        stop_ids = self.format.stop_ids(self.tokenizer)
+        return self.engine.submit(ids, params, stop_ids=stop_ids, cancel=cancel, adapter=self.adapter)
 
     @staticmethod
     def _fixed(reply: Reply, text: str) -> Iterator[str]:

@@ -17,5 +17,9 @@ class PromptTooLong(ModelError):
     """The last turn alone does not fit into the model's context."""
 
 
+class EngineBusy(ModelError):
+    """More replies are waiting than the engine takes on."""
+
+
 class HubError(ModelError):
     """A model name cannot be resolved to a folder: unknown, or there is no network."""

@@ -58,11 +58,20 @@ def load_adapter(model: GPTJ8bitPreTrainedModel, folder: str | Path, name: str =
     non-finite tensors.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    _check_tensors(folder, model, config)
+    config = checked_config(folder, model)
     _register(config)
     config.inference_mode = True
     return PeftModel.from_pretrained(model, folder, adapter_name=name, config=config)
+
+
+def checked_config(folder: Path, model: GPTJ8bitPreTrainedModel) -> LoraConfig:
+    """The adapter's config, after its files were found to be exactly what it implies on `model`.
+
+    Raises CheckpointError as `load_adapter` does.
+    """
+    config = _read_config(folder)
+    _check_tensors(folder, model, config)
+    return config
 
 
 def _register(config: LoraConfig) -> None:

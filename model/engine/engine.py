@@ -1,56 +1,87 @@
-"""One conversation at a time, token by token: prefill what is new, decode, stop, stream.
+"""The engine: any number of threads submit prompts, one thread runs the model over a batch of them, pieces stream back.
 
-Always: greedy ids equal `gptj.generate_naive`'s; a reply on a re-used cache equals one on a fresh cache; a stop string
-is never shown, not even its beginning. Later the inside becomes a batch of conversations; `Engine.submit` stays.
+Always: greedy ids equal `gptj.generate_naive`'s whatever else is in the batch and whatever a cache held; a stop string
+is never shown, not even its beginning; a cancelled reply's slot is free after the pass that runs; an exception inside
+one request ends that request alone.
 """
 
+from __future__ import annotations
+
+import atexit
+import logging
 import threading
+import weakref
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache
-
-from model.engine.sampling import SamplingParams, make_generator, sample
-from model.engine.stops import TextGate
+from model.engine.adapters import Adapter
+from model.engine.batch import Batch
+from model.engine.params import SamplingParams
+from model.engine.request import Piece, Request
+from model.engine.runner import Runner
+from model.engine.waiting import WaitingLine
 from model.errors import PromptTooLong
-from model.tokenizer import StreamDecoder, Tokenizer
+from model.tokenizer import Tokenizer
 
-Finish = Literal["stop", "length", "cancelled"]
+logger = logging.getLogger(__name__)
 
-# Ids that one forward pass takes in: between two passes a reply can be cancelled, and activations stay small.
-PREFILL_TOKENS = 256
+IDLE_S = 30.0  # after so long without work the thread ends, so that an engine nobody holds any more can go
 
-
-@dataclass(frozen=True)
-class Piece:
-    """New text with the ids that say it; `finish` is set on the last piece only. A stop id is in neither."""
-
-    text: str
-    ids: tuple[int, ...]
-    finish: Finish | None = None
+__all__ = ["Engine", "Piece", "Stream"]
 
 
-@dataclass
-class _Kept:
-    """Keys and values of a conversation, and the ids they belong to."""
+class Stream(Iterator[Piece]):
+    """The pieces of one reply as they come; leaving it (close, or no reference any more) cancels the reply."""
 
-    ids: list[int]
-    cache: DynamicCache
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._ended = False
+
+    def __next__(self) -> Piece:
+        if self._ended:
+            raise StopIteration
+        got = self._request.pieces.get()
+        if isinstance(got, BaseException):
+            self._ended = True
+            raise got
+        self._ended = got.finish is not None
+        return got
+
+    def close(self) -> None:
+        self._ended = True
+        self._request.cancel.set()
+
+    def __del__(self) -> None:
+        if not self._ended:
+            self.close()
+
+    @property
+    def reused_tokens(self) -> int:
+        """How many ids of the prompt were in a cache already; known when the first piece is there."""
+        return self._request.reused_tokens
 
 
 class Engine:
-    """Streams continuations of lists of ids. Several threads may submit; the cache of the last reply is re-used."""
+    """Streams continuations of lists of ids, up to `max_batch` at a time; more wait in turn, fair between owners."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        max_batch: int = 16,
+        max_waiting: int = 256,
+        cache_mb: int = 1024,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
         self.context = int(model.config.n_positions)
-        self.reused_tokens = 0  # of the last prompt, for figures and tests
-        self._lock = threading.Lock()
-        self._kept: _Kept | None = None
+        self._waiting = WaitingLine(max_waiting)
+        self._batch = Batch(Runner(model), cache_mb * 2**20, max_batch)
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        # Torch's threads must not be in the middle of a pass when the interpreter goes: the process would abort.
+        atexit.register(_close_if_there, weakref.ref(self))
 
     def submit(
         self,
@@ -60,10 +91,14 @@ class Engine:
         stop_ids: Collection[int] = (),
         stop_strings: Sequence[str] = (),
         cancel: threading.Event | None = None,
-    ) -> Iterator[Piece]:
-        """Stream the continuation of `ids`; closing the iterator or setting `cancel` ends it between two tokens.
+        adapter: Adapter | None = None,
+        owner: str = "",
+        logprobs: bool = False,
+    ) -> Stream:
+        """Stream the continuation of `ids`; closing the stream or setting `cancel` ends it between two passes.
 
-        Raises PromptTooLong, at once, if `ids` leave no room in the context, and ValueError if there are none.
+        `owner` says whose it is (a chat): owners take turns, and one cannot fill the line for all. Raises, at once,
+        PromptTooLong if `ids` leave no room in the context, EngineBusy if the line is full, ValueError without ids.
         """
         if not ids:
             raise ValueError("submit: no ids to continue")
@@ -72,77 +107,70 @@ class Engine:
                 f"the text has {len(ids)} tokens and the model's context {self.context}, "
                 "one of them for the reply: shorten it"
             )
-        return self._stream(list(ids), params, frozenset(stop_ids), tuple(stop_strings), cancel or threading.Event())
+        request = Request(
+            ids=list(ids),
+            params=params,
+            stop_ids=frozenset(stop_ids),
+            tokenizer=self.tokenizer,
+            stop_strings=tuple(stop_strings),
+            max_new_tokens=min(params.max_new_tokens, self.context - len(ids)),
+            cancel=cancel or threading.Event(),
+            adapter=adapter,
+            owner=owner,
+            logprobs=logprobs,
+        )
+        with self._wake:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._waiting.add(request)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+        return Stream(request)
 
-    def _stream(
-        self,
-        ids: list[int],
-        params: SamplingParams,
-        stop_ids: frozenset[int],
-        stop_strings: tuple[str, ...],
-        cancel: threading.Event,
-    ) -> Iterator[Piece]:
-        kept = self._take(ids)
-        decoder, gate, generator = StreamDecoder(self.tokenizer), TextGate(stop_strings), make_generator(params.seed)
-        generated: list[int] = []
-        last = min(params.max_new_tokens, self.context - len(ids))
-        try:
-            finish: Finish = "length"
-            while len(generated) < last:
-                logits = self._logits(kept, ids + generated, cancel)
-                if logits is None:
-                    finish = "cancelled"
-                    break
-                token = sample(logits, params, generator, generated)
-                if token in stop_ids:
-                    finish = "stop"
-                    break
-                generated.append(token)
-                text, said = gate.push(token, decoder.push(token))
-                if gate.stopped:
-                    yield Piece(text, said, "stop")
+    @property
+    def num_running(self) -> int:
+        return len(self._batch.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def cache_bytes(self) -> int:
+        """What idle and running conversations hold."""
+        return self._batch.cache_bytes
+
+    def close(self) -> None:
+        """Ends the thread after the pass that runs; what is unfinished ends as cancelled."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not (self._closed or self._batch.running or len(self._waiting)):
+                    self._wake.wait(IDLE_S)
+                if not (self._closed or self._batch.running or len(self._waiting)):
+                    self._thread = None
                     return
-                if text or said:
-                    yield Piece(text, said)
-            text, said = gate.flush(decoder.flush())
-            yield Piece(text, said, "stop" if gate.stopped else finish)
-        finally:
-            # A pass that was interrupted leaves layers of different lengths: such a cache is not kept.
-            if kept.cache.get_seq_length() == len(kept.ids):
-                with self._lock:
-                    self._kept = kept
+                if self._closed:
+                    self._batch.cancel_all()
+                    self._waiting.cancel_all()
+                    return
+                self._batch.admit(self._waiting)
+            try:
+                self._batch.step()
+            except Exception as error:  # a bug of ours: those in the batch must not wait for ever
+                logger.exception("the engine's pass failed")
+                self._batch.fail_all(error)
 
-    def _take(self, ids: list[int]) -> _Kept:
-        """The kept cache, cut to the longest common prefix with `ids`; it is this reply's alone until given back."""
-        with self._lock:
-            kept, self._kept = self._kept, None
-        if kept is None:
-            kept = _Kept([], DynamicCache(config=self.model.config))
-        common = 0
-        # At least one id must go through the model, for its logits.
-        while common < min(len(kept.ids), len(ids) - 1) and kept.ids[common] == ids[common]:
-            common += 1
-        if common < len(kept.ids):
-            with torch.inference_mode():
-                kept.cache.crop(common - len(kept.ids))  # takes how many to remove, as a negative number
-            del kept.ids[common:]
-        self.reused_tokens = common
-        return kept
 
-    @torch.inference_mode()
-    def _logits(self, kept: _Kept, ids: list[int], cancel: threading.Event) -> Tensor | None:
-        """Put what is new of `ids` through the model; logits (V,) after the last one, None when cancelled."""
-        logits = None
-        while len(kept.ids) < len(ids):
-            if cancel.is_set():
-                return None
-            new = ids[len(kept.ids) : len(kept.ids) + PREFILL_TOKENS]
-            out = self.model(
-                input_ids=torch.tensor([new], device=self.model.device),
-                past_key_values=kept.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            kept.ids += new
-            logits = out.logits[0, -1]  # (V,)
-        return logits
+def _close_if_there(engine: weakref.ref[Engine]) -> None:
+    if (found := engine()) is not None:
+        found.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0.0, 100.0, "a number from 0 (always the likeliest token) to 100"),
     "top_p": (0.0, 1.0, "a number above 0, up to 1 (all tokens)"),
+    "min_p": (0.0, 1.0, "a number from 0 (all tokens) to 1 (only the likeliest)"),
     "top_k": (0, 2**31, "an integer, 0 (all tokens) or more"),
     "repetition_penalty": (0.0, 100.0, "a number above 0 (1 is no penalty), up to 100"),
     "max_new_tokens": (1, 2**31, "an integer of 1 or more"),
@@ -18,7 +19,7 @@ _ABOVE_ZERO = ("top_p", "repetition_penalty")
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """temperature 0 is greedy; top_k 0, top_p 1 and repetition_penalty 1 do nothing; seed None is another each time.
+    """temperature 0 is greedy; top_k 0, min_p 0, top_p 1, repetition_penalty 1 do nothing; no seed: another each time.
 
     Raises ValueError naming the field, its value and its range.
     """
@@ -26,6 +27,7 @@ class SamplingParams:
     temperature: float = 0.7
     top_p: float = 0.95
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     max_new_tokens: int = 256
     seed: int | None = None

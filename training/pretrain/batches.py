@@ -38,8 +38,8 @@ class Stage:
 
 
 COPY = Stage("copy", Mix(drill=0.35, single=0.45, prose=0.20))
-TALK = Stage("talk", Mix(drill=0.15, single=0.40, talk=0.24, written=0.14, prose=0.07))
-FINAL = Stage("final", Mix(drill=0.10, single=0.42, talk=0.32, written=0.16))
+TALK = Stage("talk", Mix(drill=0.12, single=0.50, talk=0.20, written=0.13, prose=0.05))
+FINAL = Stage("final", Mix(drill=0.09, single=0.50, talk=0.26, written=0.15))
 STAGES = {stage.name: stage for stage in (COPY, TALK, FINAL)}
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from model.engine.sampling import SamplingParams, keep_top_k, keep_top_p, make_generator, penalize, sample
+from model.engine.sampling import SamplingParams, keep_top_k, likeliest, make_generator, penalize, sample
 from model.errors import ModelError
 
 LOGITS = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 3
@@ -62,8 +62,9 @@ def test_top_p_keeps_the_fewest_that_reach_p(p: float) -> None:
     for i in sorted(range(40), key=lambda i: -probabilities[i]):
         if sum(probabilities[j] for j in kept) < p:
             kept.append(i)
-    found = keep_top_p(LOGITS.softmax(-1), p)
-    assert found.nonzero().flatten().tolist() == sorted(kept)
+    found, order = likeliest(LOGITS.softmax(-1), p)
+    assert order.tolist() == kept
+    assert found.tolist() == pytest.approx([probabilities[i] for i in kept])
     total = sum(probabilities[i] for i in kept)
     expected = [probabilities[i] / total if i in kept else 0.0 for i in range(40)]
     assert_close(counts(LOGITS, SamplingParams(temperature=1.0, top_p=p)), expected)
@@ -126,3 +127,20 @@ def test_nan_logits_are_an_error_and_not_a_token() -> None:
 def test_a_value_out_of_range_is_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} is {value!r}: expected"):
         SamplingParams(**{field: value})  # type: ignore[arg-type]
+
+
+def test_top_p_of_a_flat_distribution_takes_more_than_the_first_few() -> None:
+    flat = torch.full((1000,), 1e-3)
+    found, order = likeliest(flat, 0.5)
+    assert abs(len(found) - 500) <= 1
+    assert len(set(order.tolist())) == len(found)
+
+
+@pytest.mark.parametrize("min_p", [0.05, 0.5, 1.0])
+def test_min_p_keeps_what_is_likely_enough_against_the_likeliest(min_p: float) -> None:
+    probabilities = softmax(LOGITS.tolist())
+    kept = [i for i in range(40) if probabilities[i] >= min_p * max(probabilities)]
+    total = sum(probabilities[i] for i in kept)
+    expected = [probabilities[i] / total if i in kept else 0.0 for i in range(40)]
+    params = SamplingParams(temperature=1.0, top_p=1.0, min_p=min_p)
+    assert_close(counts(LOGITS, params), expected)

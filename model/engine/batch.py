@@ -1,0 +1,135 @@
+"""The running requests: who gets a slot, what one pass takes in, and what becomes of its logits.
+
+A pass holds one token of every reply that is being written and a piece of the prompts that are being read, small enough
+that the replies keep flowing. Memory for keys and values is promised before a request is let in, so none fails for it
+half way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import torch
+
+from model.engine.cache import PrefixCache
+from model.engine.request import Request
+from model.engine.runner import Runner, Segment
+from model.engine.waiting import WaitingLine
+
+logger = logging.getLogger(__name__)
+
+# Prompt tokens of one pass: alone (between two passes a reply can be cancelled, and activations stay small), and beside
+# replies in progress, which wait for the whole pass.
+PREFILL_TOKENS = 256
+PREFILL_BESIDE = 64
+OWNERS_SLOTS = 4  # an owner runs at most a quarter of the slots at a time
+
+
+class Batch:
+    """Used by the engine's thread alone. The cache always has room for one whole context."""
+
+    def __init__(self, runner: Runner, cache_bytes: int, max_batch: int) -> None:
+        self.runner, self.max_batch = runner, max_batch
+        layout = runner.layout
+        self.cache = PrefixCache(layout, max(cache_bytes, layout.context * layout.bytes_per_token))
+        self.running: list[Request] = []
+
+    # --- room -----------------------------------------------------------------------------------------------------
+
+    def promised_bytes(self, request: Request) -> int:
+        return (len(request.ids) + request.max_new_tokens) * self.runner.layout.bytes_per_token
+
+    def admit(self, waiting: WaitingLine) -> None:
+        """Fill the free slots from the line."""
+        owners = Counter(request.owner for request in self.running if request.owner)
+        promised = sum(map(self.promised_bytes, self.running))
+
+        def fits(request: Request) -> bool:
+            crowding = request.owner and owners[request.owner] >= max(1, self.max_batch // OWNERS_SLOTS)
+            return not crowding and promised + self.promised_bytes(request) <= self.cache.budget_bytes
+
+        while len(self.running) < self.max_batch and (request := waiting.take(fits)):
+            request.kv = self.cache.take(request.ids, request.adapter)
+            request.reused_tokens = len(request.kv.ids)
+            owners[request.owner] += bool(request.owner)
+            promised += self.promised_bytes(request)
+            self.running.append(request)
+        self.cache.make_room(promised)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.cache.size_bytes + sum(request.kv.size_bytes for request in self.running if request.kv)
+
+    # --- one pass -------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Cancelled replies end, the others move on by one pass."""
+        for request in self.running:
+            if request.cancel.is_set():
+                request.finish("cancelled")
+        self._retire()
+        parts = self._parts()
+        if not parts:
+            return
+        try:
+            logits = self.runner.forward([segment for _, segment in parts])
+        except Exception as error:
+            self._each_alone(parts, error)
+            return
+        drawing = [request for request, segment in parts if segment.wants_logits]
+        for request, row in zip(drawing, logits, strict=True):
+            self._draw(request, row)
+        self._retire()
+
+    def _parts(self) -> list[tuple[Request, Segment]]:
+        """Every reply's next token, then prompts in the order they came, as far as the pass may go."""
+        room = PREFILL_BESIDE if any(request.generated for request in self.running) else PREFILL_TOKENS
+        parts = []
+        for request in self.running:
+            assert request.kv is not None
+            ids = request.pending(1 if request.generated else room)
+            if ids:
+                room -= 0 if request.generated else len(ids)
+                parts.append((request, Segment(request.kv, ids, wants_logits=len(ids) == request.num_pending)))
+        return parts
+
+    def _draw(self, request: Request, logits: torch.Tensor) -> None:
+        try:
+            request.take(logits)
+        except Exception as error:
+            request.fail(error)
+
+    def _each_alone(self, parts: list[tuple[Request, Segment]], error: Exception) -> None:
+        """A pass failed: whoever fails alone too is at fault and gets the error, the others lose nothing."""
+        logger.warning("a pass over %d replies failed: %s", len(parts), type(error).__name__)
+        for request, segment in parts:
+            try:
+                logits = self.runner.forward([segment])
+            except Exception as own:
+                request.fail(own)
+            else:
+                if segment.wants_logits:
+                    self._draw(request, logits[0])
+        self._retire()
+
+    def _retire(self) -> None:
+        """Finished replies leave their slots; their keys and values stay for the next turn."""
+        for request in self.running:
+            if request.finished and request.kv is not None:
+                self.cache.give(request.kv)
+                request.kv = None
+        self.running = [request for request in self.running if not request.finished]
+        self.cache.make_room(sum(map(self.promised_bytes, self.running)))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def cancel_all(self) -> None:
+        for request in self.running:
+            request.finish("cancelled")
+        self.running = []
+
+    def fail_all(self, error: BaseException) -> None:
+        for request in self.running:
+            request.fail(error)
+        self.running = []

@@ -1,0 +1,53 @@
+"""Requests that wait for a slot: bounded, and fair between owners."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from model.engine.request import Request
+from model.errors import EngineBusy
+
+# The share of the line that one owner may fill; requests without an owner are each their own.
+OWNERS_SHARE = 4
+
+
+class WaitingLine:
+    """Owners take turns, one request each; an owner's own requests keep their order. Guarded by the engine's lock."""
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self._lines: OrderedDict[object, deque[Request]] = OrderedDict()  # the owner whose turn it is first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def add(self, request: Request) -> None:
+        """Raises EngineBusy when the line, or the owner's share of it, is full."""
+        owner = request.owner or request
+        line = self._lines.get(owner, ())
+        if len(self) >= self.longest or len(line) >= max(1, self.longest // OWNERS_SHARE):
+            raise EngineBusy(f"{len(self)} replies are waiting already: try again in a moment")
+        self._lines.setdefault(owner, deque()).append(request)
+
+    def take(self, fits: Callable[[Request], bool]) -> Request | None:
+        """The next request in turn that `fits`; its owner goes to the end. Cancelled ones are ended on the way."""
+        for owner in list(self._lines):
+            line = self._lines[owner]
+            while line and line[0].cancel.is_set():
+                line.popleft().finish("cancelled")
+            if not line:
+                del self._lines[owner]
+            elif fits(line[0]):
+                request = line.popleft()
+                self._lines.move_to_end(owner)
+                if not line:
+                    del self._lines[owner]
+                return request
+        return None
+
+    def cancel_all(self) -> None:
+        for line in self._lines.values():
+            for request in line:
+                request.finish("cancelled")
+        self._lines.clear()
