@@ -14,6 +14,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,7 @@ from training.pretrain.drills import HELD_OUT_NAMES, invented
 HERE = Path(__file__).parent
 PROMPTS, VERDICTS, PROSE = HERE / "charla_prompts.jsonl", HERE / "charla_verdicts.jsonl", HERE / "held_out_prose.txt"
 SEED = 7
+AT_ONCE = 16
 WORD = re.compile(r"[^\W\d_]+")
 TELLS = ("Hola, me llamo {}", "soy {}", "Mi nombre es {}", "Puedes llamarme {}", "Buenas, soy {}, encantado")
 ASKS = (
@@ -89,22 +91,26 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def answer_all(chat: Chat, prompts: list[dict[str, Any]]) -> list[Reply]:
-    return [chat.reply([Message("user", row["prompt"])], SEED + row["id"]) for row in prompts]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda row: chat.reply([Message("user", row["prompt"])], SEED + row["id"]), prompts))
 
 
 def copies(chat: Chat, between: int, trials: int = 100) -> float:
     """Share of unseen names that come back exactly when asked for, with `between` other turns in between."""
     rng = Random(SEED)
     names = [*sorted(HELD_OUT_NAMES), *(invented(rng, rng.randint(2, 3)) for _ in range(trials))][:trials]
-    right = 0
-    for n, name in enumerate(names):
+    talks = [(rng.choice(TELLS).format(name), *rng.sample(BETWEEN, between), rng.choice(ASKS)) for name in names]
+
+    def comes_back(n: int) -> bool:
         messages: list[Message] = []
-        for text in (rng.choice(TELLS).format(name), *rng.sample(BETWEEN, between), rng.choice(ASKS)):
+        for text in talks[n]:
             messages.append(Message("user", text))
             reply = chat.reply(messages, SEED + n)
             messages.append(Message("assistant", reply.text, reply.ids))
-        right += re.search(rf"(?<!\w){re.escape(name)}(?!\w)", messages[-1].content) is not None
-    return right / trials
+        return re.search(rf"(?<!\w){re.escape(names[n])}(?!\w)", messages[-1].content) is not None
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return sum(pool.map(comes_back, range(trials))) / trials
 
 
 def distinct_2(texts: Iterable[str]) -> float:

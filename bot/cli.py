@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bot import commands_chat, commands_model, commands_pretrain
+from bot import commands_chat, commands_dialogues, commands_model, commands_pretrain
 from bot.errors import BotError
 from model.errors import ModelError
+from training.errors import TrainingError
 
 app = typer.Typer(
     name="tertulia",
@@ -29,6 +30,7 @@ app.command("eval")(commands_model.evaluate)
 app.command("quantize")(commands_model.quantize)
 app.command("verify")(commands_model.verify)
 app.command("export")(commands_model.export)
+app.add_typer(commands_dialogues.app)
 app.add_typer(commands_pretrain.app)
 
 
@@ -62,7 +64,7 @@ def run(args: list[str]) -> int:
         code = app(args=args, prog_name="tertulia", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except (ModelError, BotError) as error:
+    except (ModelError, TrainingError, BotError) as error:
         return _fail(str(error))
     except TyperException as error:
         message = error.format_message().rstrip(".")

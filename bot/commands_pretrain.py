@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,11 @@ app = typer.Typer(name="pretrain", no_args_is_help=True, help="Make the embedded
 Work = Annotated[
     Path | None, typer.Option("--work", metavar="DIR", help="Where corpus, tokenizer and checkpoints are kept.")
 ]
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 @app.command()
@@ -38,13 +44,19 @@ def tokenizer(work: Work = None) -> None:
 
 @app.command()
 def train(
-    work: Work = None, threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use.")] = None
+    work: Work = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use.")] = None,
+    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.cpu,
 ) -> None:
-    """Train the model; stopped and started again it goes on from the last checkpoint."""
+    """Train the model; stopped and started again it goes on from the last checkpoint, on whichever device."""
     with _step():
+        import torch
+
         from training.pretrain import pretrain as step
 
-        step.run(**_given(work=work, threads=threads))
+        if device is Device.cuda and not torch.cuda.is_available():
+            raise BotError("--device is 'cuda': torch finds no GPU here; choose cpu")
+        step.run(**_given(work=work, threads=threads, device=device.value))
 
 
 @app.command()

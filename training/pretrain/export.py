@@ -97,7 +97,7 @@ def run(
     Raises CheckpointError when `folder` holds files that are not its own.
     """
     saved = saved or work / "run" / "latest.pt"
-    state = torch.load(saved, weights_only=True)
+    state = torch.load(saved, weights_only=True, map_location="cpu")
     encoder = Encoder(work / "tokenizer.model")
     kept = companions(folder)
     extra = kept | {

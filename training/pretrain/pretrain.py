@@ -96,7 +96,7 @@ class Run:
         self.probes = Probes(data, encoder)
         torch.manual_seed(recipe.seed)
         fresh = PretrainGPTJ(recipe.shape, recipe.seed, recipe.dropout)
-        master = {name: parameter.detach().clone() for name, parameter in fresh.named_parameters()}
+        master = {name: parameter.detach().to(device, copy=True) for name, parameter in fresh.named_parameters()}
         self.model = fresh.to(device, torch.bfloat16)
         self.model.cos, self.model.sin = self.model.cos.float(), self.model.sin.float()
         rates = {"matrix_lr": recipe.matrix_lr, "table_lr": recipe.table_lr, "vector_lr": recipe.vector_lr}
@@ -128,7 +128,7 @@ class Run:
         (path.parent / "progress.json").write_text(json.dumps(asdict(self.progress), indent=1))
 
     def load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         if (saved := state["recipe"]["shape"]) != asdict(self.recipe.shape):
             wanted = asdict(self.recipe.shape)
             raise ValueError(f"{self.checkpoint} holds shape {saved}, the recipe wants {wanted}; use another folder")
