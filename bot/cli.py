@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bot import commands_chat, commands_dialogues, commands_model, commands_pretrain
+from bot import commands_bot, commands_chat, commands_dialogues, commands_model, commands_pretrain, commands_task
 from bot.errors import BotError
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -25,6 +25,8 @@ app = typer.Typer(
     help="A Spanish chatbot on your own machine. Without a command: [bold]chat[/].",
 )
 app.command("chat")(commands_chat.chat)
+app.command("bot")(commands_bot.bot)
+app.command("task")(commands_task.task)
 app.command("complete")(commands_chat.complete)
 app.command("eval")(commands_model.evaluate)
 app.command("quantize")(commands_model.quantize)

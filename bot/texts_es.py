@@ -84,3 +84,135 @@ Contexto: {context} fichas; formato: {format}; adaptador: {adapter}"""
 BLOCKS_OF = "en 8 bits, bloques de {size}"
 FLOATS = "en coma flotante"
 NO_ADAPTER = "ninguno"
+
+# The Telegram bot. {…} is filled in; nothing here is Markdown.
+
+WELCOME_TELEGRAM = (
+    "¡Hola! Soy Tertulia, un programa con el que charlar en español. Escríbeme lo que quieras; con /ayuda ves qué más "
+    "sé hacer. A veces me equivoco: no te fíes de mí en nada importante."
+)
+CONSENT = (
+    "Antes de empezar, las cuentas claras. Tus mensajes y mis respuestas se guardan en el equipo de quien lleva este "
+    "bot, y en ningún otro sitio fuera de Telegram, para seguir el hilo: hasta que pongas /nueva o, si no, {days} "
+    "días.\n\n"
+    "¿Puedo además aprender de ellos? Solo si dices que sí se usan para entrenarme, y entonces se guardan hasta que lo "
+    "retires. Digas lo que digas puedes charlar. Cambias de idea con /consentir o /retirar, ves lo guardado con "
+    "/misdatos y lo borras todo con /olvidar."
+)
+CONSENT_GIVEN = "¡Gracias! A partir de ahora puedo aprender de lo que hablemos. Si cambias de idea: /retirar."
+CONSENT_REFUSED = "De acuerdo: no aprenderé de lo que hablemos. Podemos charlar igual."
+CONSENT_WITHDRAWN = (
+    "Hecho: ya no aprendo de lo que hablemos, y he borrado lo que guardaba de otras conversaciones. La de ahora sigue "
+    "hasta /nueva."
+)
+BUTTON_CONSENT = "Sí, puedes aprender"
+BUTTON_NO_CONSENT = "No, gracias"
+HELP_TELEGRAM = """\
+Escríbeme y te contesto. También entiendo:
+
+{commands}
+
+Con un texto detrás, o respondiendo a un mensaje:
+
+{tasks}
+
+Debajo de mis respuestas: 👍 o 👎 para decirme qué tal, ✏️ para enseñarme una mejor y 🔄 para otra."""
+HELP_IN_GROUPS = "En los grupos contesto si me mencionas o respondes a un mensaje mío."
+HELP_ADMIN = "Para quien administra:"
+COMMANDS = {
+    "start": "saludo y qué se guarda",
+    "ayuda": "qué sé hacer",
+    "nueva": "empezar otra conversación",
+    "parar": "cortar la respuesta",
+    "repetir": "otra respuesta a lo último",
+    "deshacer": "olvidar lo último que dijiste",
+    "personaje": "decirme cómo he de ser",
+    "ajustes": "más seria o más creativa, corta o larga",
+    "consentir": "dejar que aprenda de ti",
+    "retirar": "que ya no aprenda de ti",
+    "misdatos": "todo lo que guardo de ti",
+    "olvidar": "borrar todo lo tuyo",
+    "version": "qué modelo responde",
+}
+ADMIN_COMMANDS = {
+    "estado": "cómo va el bot",
+    "bloquear": "no contestar a alguien; con «no» detrás, volver a hacerlo",
+    "adaptadores": "qué adaptadores hay",
+    "promover": "poner un adaptador en servicio",
+    "revertir": "volver al adaptador anterior",
+    "entrenar": "aprender de lo hablado",
+}
+NEW_CONVERSATION_TELEGRAM = "Empezamos de nuevo. ¿De qué hablamos?"
+STOPPING = "Vale, paro."
+NOTHING_TO_STOP = "Ahora mismo no estaba diciendo nada."
+UNDONE_TELEGRAM = "Olvidado: como si no lo hubieras dicho."
+BUTTON_STOP = "⏹ Parar"
+PERSONA_IS = "Ahora mismo soy así: {text}\n\nPara cambiarlo: /personaje y cómo quieres que sea; /personaje - lo quita."
+NO_PERSONA = "No tengo ningún personaje. Para darme uno, por ejemplo: /personaje Eres un poeta que contesta en verso."
+PERSONA_SET = "Hecho. Desde ahora soy así: {text}"
+PERSONA_GONE = "Hecho. Vuelvo a ser la de siempre."
+PERSONA_TOO_LONG = "Es demasiado largo: me caben {limit} letras."
+SETTINGS_ARE = "¿Cómo te contesto? Ahora: {mood}, {length}."
+MOODS = {"calm": "formal", "normal": "normal", "lively": "creativa"}
+LENGTHS = {"short": "corta", "normal": "normal", "long": "larga"}
+SETTING_CHOSEN = "• {name} •"
+SETTINGS_MOOD = "de tono {name}"
+SETTINGS_LENGTH = "de extensión {name}"
+YOUR_DATA = "Esto es todo lo que guardo de ti."
+YOUR_DATA_IN_PRIVATE = "Eso te lo enseño a solas: escríbeme /misdatos en un chat privado."
+FORGET_SURE = "¿Borro todo lo que guardo de ti, en todos los chats? No se puede deshacer."
+BUTTON_FORGET = "Sí, bórralo todo"
+BUTTON_KEEP = "No"
+FORGOTTEN_ALL = "Hecho: no queda nada tuyo guardado. Si vuelves a escribirme, empezamos de cero."
+KEPT_ALL = "No he borrado nada."
+BUTTON_GOOD, BUTTON_BAD, BUTTON_CORRECT, BUTTON_AGAIN = "👍", "👎", "✏️", "🔄"
+THANKS_GOOD = "¡Gracias!"
+THANKS_BAD = "Gracias, tomo nota."
+CORRECT_HOW = "Responde a este mensaje con lo que te habría gustado leer. (nº {reply_id})"
+CORRECTED = "¡Gracias! Guardo tu respuesta."
+CORRECTED_NO_CONSENT = "¡Gracias! La guardo; solo aprenderé de ella si me dejas: /consentir."
+NOT_HERE_ANY_MORE = "Esa respuesta ya no la tengo."
+NOT_YOURS = "Ese botón no es para ti."
+ONLY_THE_LAST = "Solo puedo repetir lo último que dije."
+UNKNOWN_COMMAND_TELEGRAM = "No conozco esa orden. Con /ayuda ves las que hay."
+FORWARDED_COMMAND = "No hago caso de órdenes reenviadas; si la quieres, escríbemela."
+NOT_TEXT = {
+    "voice": "Todavía no sé escuchar. ¿Me lo escribes?",
+    "audio": "Todavía no sé escuchar. ¿Me lo escribes?",
+    "video_note": "No puedo ver vídeos. ¿Me lo cuentas por escrito?",
+    "video": "No puedo ver vídeos. ¿Me lo cuentas por escrito?",
+    "animation": "No puedo ver imágenes. ¿Me lo cuentas por escrito?",
+    "photo": "No puedo ver fotos. ¿Me cuentas qué hay en ella?",
+    "sticker": "¡Bonito sticker, seguro! Pero yo solo sé leer texto.",
+    "document": "No abro archivos. Si es un texto, pégamelo aquí.",
+    "location": "No sé de mapas. ¿Me cuentas dónde es?",
+    "contact": "No guardo contactos. ¿De qué hablamos?",
+}
+NOT_TEXT_ELSE = "Yo solo sé leer texto. ¿Me lo escribes?"
+EMPTY_MESSAGE = "Me ha llegado un mensaje vacío. ¿Me lo repites?"
+NOTHING_SAID_TELEGRAM = "No se me ha ocurrido nada que decir. ¿Probamos de otra manera?"
+STOPPED_TELEGRAM = "(me has parado)"
+TOO_LONG = "Ese mensaje es demasiado largo para mí. ¿Me lo mandas en partes, o lo resumes?"
+BUSY = "Ahora mismo hay mucha gente hablándome. ¿Me lo repites dentro de un momento?"
+TOO_MANY = "Me escribes más deprisa de lo que puedo contestar: con lo que sigue espera a que termine."
+FAILED = "Algo me ha fallado y no puedo contestar a eso. Prueba otra vez, por favor."
+TOO_FAST = "Vas muy deprisa para mí. Dame {seconds} segundos y seguimos."
+ENOUGH_TODAY = "Por hoy ya hemos hablado mucho: mañana seguimos."
+PRIVATE_BOT = "Este bot es privado. Si quien lo lleva te conoce, dale este número: {user_id}."
+WAS_AWAY = "He estado un rato sin conexión y me he perdido lo que escribiste. Si todavía viene al caso, repítemelo."
+ADMIN_ONLY = "Esa orden es solo para quien administra este bot."
+NO_ADAPTERS = "Todavía no hay registro de adaptadores: responde {model}, con el adaptador {adapter}."
+BLOCK_WHOM = "Dime a quién: /bloquear 12345, o responde a un mensaje suyo. Con «no» detrás lo desbloqueas."
+BLOCKED = "Bloqueado: {user_id}. Ya no le contesto; /bloquear {user_id} no lo desbloquea."
+UNBLOCKED = "Desbloqueado: {user_id}."
+NOT_AN_ADMIN_BLOCK = "No puedo bloquear a quien administra."
+STATE_IS = """\
+En marcha: {uptime}
+Modelo: {model}
+Esperan: {waiting}; contestando: {generating}
+Última noticia de Telegram: hace {poll_age} s
+Respuestas: {replies}; errores: {errors}
+Guardado: {log}"""
+LOG_DAMAGED = "Aviso: {notice}"
+VERSION_IS = "Tertulia {version}\n{model}"
+TASK_NEEDS_TEXT = "Pon el texto detrás, por ejemplo: /{name} {example}"

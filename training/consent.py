@@ -35,6 +35,13 @@ def without(user: ColumnElement[int]) -> ColumnElement[bool]:
     return func.coalesce(last, false()).is_(false())
 
 
+def of_user(user_id: int) -> ColumnElement[bool]:
+    """The condition that a message is a user's, or answers one; in an imported chat a person may have answered."""
+    asked = messages.alias()
+    answers = messages.c.reply_to.in_(select(asked.c.id).where(asked.c.user_id == user_id))
+    return or_(messages.c.user_id == user_id, answers)
+
+
 def erase_text(conn: Connection, which: ColumnElement[bool]) -> int:
     """Erase the text of messages, and the corrections of it, for good -> how many messages had one."""
     which = and_(which, messages.c.text.is_not(None))
@@ -62,5 +69,5 @@ def block(conn: Connection, user_id: int, blocked: bool) -> None:
 def _withdraw(conn: Connection, user_id: int) -> None:
     """Only what an open conversation still needs as context stays, until that is closed."""
     closed = messages.c.conversation_id.in_(select(conversations.c.id).where(conversations.c.closed_at.is_not(None)))
-    erase_text(conn, and_(messages.c.user_id == user_id, or_(closed, messages.c.state != "live")))
+    erase_text(conn, and_(of_user(user_id), or_(closed, messages.c.state != "live")))
     conn.execute(delete(corrections).where(corrections.c.user_id == user_id))

@@ -45,9 +45,7 @@ def answer_of(conn: Connection, update_id: int) -> int | None:
     return conn.execute(select(inbox.c.reply_id).where(inbox.c.update_id == update_id)).scalar()
 
 
-def answered(
-    conn: Connection, update_id: int, chat: Chat, user_id: int, reply: str, reply_id: int | None
-) -> None:
+def answered(conn: Connection, update_id: int, chat: Chat, user_id: int, reply: str, reply_id: int | None) -> None:
     """Keep the answer until it is delivered. A row that was forgotten meanwhile stays as it is.
 
     An update that is not there (the file was damaged and begun anew) comes in answered.
@@ -67,13 +65,15 @@ def done(conn: Connection, update_id: int) -> None:
     _close(conn, update_id, state="done", error=None)
 
 
-def failed(conn: Connection, update_id: int, error: str, attempts: int, final: bool) -> None:
-    """Count an attempt; the last one closes the row. `error` says what happened without anybody's text."""
-    if final:
-        _close(conn, update_id, state="failed", error=error[:_MAX_ERROR], attempts=attempts)
-    else:
-        change = update(inbox).where(inbox.c.update_id == update_id, _PENDING)
-        conn.execute(change.values(error=error[:_MAX_ERROR], attempts=attempts))
+def begin(conn: Connection, update_id: int) -> int:
+    """Count an attempt at an update -> the attempts so far."""
+    change = update(inbox).where(inbox.c.update_id == update_id).values(attempts=inbox.c.attempts + 1)
+    return conn.execute(change.returning(inbox.c.attempts)).scalar() or 0
+
+
+def failed(conn: Connection, update_id: int, error: str, attempts: int) -> None:
+    """Given up: `error` says why, without anybody's text."""
+    _close(conn, update_id, state="failed", error=error[:_MAX_ERROR], attempts=attempts)
 
 
 def clean(conn: Connection, older_than: datetime) -> int:
@@ -84,7 +84,9 @@ def clean(conn: Connection, older_than: datetime) -> int:
 
 def forget(conn: Connection, user_id: int) -> int:
     """Of a user's rows, and those of the private chat, keep the update's number only -> how many there were."""
-    theirs = (inbox.c.user_id == user_id) | (inbox.c.chat_id == user_id)
+    theirs = inbox.c.user_id == user_id
+    if user_id:  # 0 is the chat of rows that were forgotten
+        theirs |= inbox.c.chat_id == user_id
     nothing = {"payload": None, "reply": None, "error": None, "user_id": None, "chat_id": 0, "thread_id": 0}
     return conn.execute(update(inbox).where(theirs).values(**nothing, reply_id=None, state="done")).rowcount
 

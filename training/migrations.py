@@ -46,7 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX messages_user ON messages (user_id, created_at)",
         "CREATE INDEX messages_reply_to ON messages (reply_to)",
         """CREATE TABLE replies (
-            message_id BIGINT PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+            message_id BIGINT NOT NULL PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
             model TEXT NOT NULL, adapter TEXT, num_prompt_tokens INTEGER NOT NULL, num_reply_tokens INTEGER NOT NULL,
             first_token_s {FLOAT}, total_s {FLOAT} NOT NULL, sampling TEXT NOT NULL, finish TEXT)""",
         """CREATE TABLE ratings (
@@ -63,7 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id {ID}, user_id BIGINT NOT NULL, granted BOOLEAN NOT NULL, text_version INTEGER NOT NULL,
             source TEXT NOT NULL, created_at {TIME} NOT NULL)""",
         "CREATE INDEX consents_user ON consents (user_id)",
-        "CREATE TABLE blocks (user_id BIGINT PRIMARY KEY, created_at {TIME} NOT NULL)",
+        "CREATE TABLE blocks (user_id BIGINT NOT NULL PRIMARY KEY, created_at {TIME} NOT NULL)",
         """CREATE TABLE inbox (
             id {ID}, update_id BIGINT NOT NULL UNIQUE, platform TEXT NOT NULL, chat_id BIGINT NOT NULL,
             thread_id BIGINT NOT NULL, user_id BIGINT, payload TEXT, state TEXT NOT NULL, reply TEXT, reply_id BIGINT,
@@ -111,4 +111,3 @@ def migrate(conn: Connection, name: str) -> int:
                 conn.execute(text((rest or statement).format(**_WORDS[conn.dialect.name])))
         conn.execute(insert(log_versions).values(version=version, at=now()))
     return found
-

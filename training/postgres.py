@@ -22,7 +22,7 @@ class Postgres(Database):
     """The log's database, reached and migrated. Raises LogError."""
 
     def __init__(self, url: URL) -> None:
-        self.name = url.render_as_string(hide_password=True).replace("+psycopg", "")
+        self.name = f"postgresql://{url.host or ''}/{url.database or ''}"
         self.recovered_from = None
         self._compacting = threading.Lock()
         try:
@@ -81,7 +81,9 @@ class Postgres(Database):
 
     def size_bytes(self) -> int:
         names = [table.name for table in metadata.sorted_tables]
-        query = text("SELECT sum(pg_total_relation_size(CAST(name AS regclass))) FROM unnest(:names) AS name")
+        query = text(
+            "SELECT sum(pg_total_relation_size(CAST(name AS regclass))) FROM unnest(CAST(:names AS text[])) AS name"
+        )
         return int(self.read(lambda conn: conn.execute(query, {"names": names}).scalar_one()))
 
     def close(self) -> None:

@@ -6,33 +6,32 @@ from training.records import Chat
 from training.schema import chats, clean, conversations, corrections, messages, now, put, ratings
 
 
-def rate(conn: Connection, reply_id: int, user_id: int, value: int, chat: Chat | None = None) -> bool:
-    """Store 1 or -1; False if there is no such reply (in that chat), or it was taken back."""
+def rate(conn: Connection, chat: Chat, reply_id: int, user_id: int, value: int) -> bool:
+    """Store 1 or -1; False if there is no such reply in that chat, or it was taken back."""
     assert value in (-1, 1)
-    if not _is_reply(conn, reply_id, chat):
+    if not _is_reply(conn, chat, reply_id):
         return False
     put(conn, ratings, {"message_id": reply_id, "user_id": user_id}, {"value": value, "created_at": now()})
     return True
 
 
-def correct(conn: Connection, reply_id: int, user_id: int, text: str, chat: Chat | None = None) -> bool:
-    """Store a better answer; False if there is no such reply (in that chat), its text is erased, or `text` is blank."""
-    if not clean(text).strip() or not _is_reply(conn, reply_id, chat, with_text=True):
+def correct(conn: Connection, chat: Chat, reply_id: int, user_id: int, text: str) -> bool:
+    """Store a better answer; False if there is no such reply in that chat, its text is erased, or `text` is blank."""
+    if not clean(text).strip() or not _is_reply(conn, chat, reply_id, with_text=True):
         return False
     put(conn, corrections, {"message_id": reply_id, "user_id": user_id}, {"text": text, "created_at": now()})
     return True
 
 
-def _is_reply(conn: Connection, reply_id: int, chat: Chat | None, with_text: bool = False) -> bool:
-    query = select(messages.c.id).where(
-        messages.c.id == reply_id, messages.c.role == "assistant", messages.c.state != "undone"
+def _is_reply(conn: Connection, chat: Chat, reply_id: int, with_text: bool = False) -> bool:
+    """The chat is compared because the number comes back from a button, and any client can send another."""
+    query = (
+        select(messages.c.id)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .join(chats, chats.c.id == conversations.c.chat)
+        .where(messages.c.id == reply_id, messages.c.role == "assistant", messages.c.state != "undone")
+        .where(chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id)
     )
     if with_text:
         query = query.where(messages.c.text.is_not(None))
-    if chat is not None:
-        query = (
-            query.join(conversations, conversations.c.id == messages.c.conversation_id)
-            .join(chats, chats.c.id == conversations.c.chat)
-            .where(chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id)
-        )
     return conn.execute(query).first() is not None

@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 metadata = MetaData()
 
-_UNSTORABLE = {code: "\ufffd" for code in (0, *range(0xD800, 0xE000))}
+_UNSTORABLE = dict.fromkeys((0, *range(55296, 57344)), "�")
 
 
 def clean(text: str) -> str:
@@ -191,7 +191,8 @@ inbox = Table(
 def add_unless_there(conn: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row; False, and nothing happens, if a unique constraint has one already."""
     insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
-    return conn.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    statement = insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return conn.execute(statement).first() is not None
 
 
 def put(conn: Connection, table: Table, keys: Mapping[str, Any], values: Mapping[str, Any]) -> None:

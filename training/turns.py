@@ -4,6 +4,7 @@ Always: a message and its reply are stored together; a chat has at most one open
 works inside the caller's transaction, and on PostgreSQL holds the chat's row so that two workers keep its order.
 """
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
@@ -20,7 +21,7 @@ def history(conn: Connection, chat: Chat) -> list[LoggedMessage]:
         select(messages)
         .join(conversations, conversations.c.id == messages.c.conversation_id)
         .join(chats, chats.c.id == conversations.c.chat)
-        .where(_is(chat), conversations.c.closed_at.is_(None), messages.c.state == "live")
+        .where(is_chat(chat), conversations.c.closed_at.is_(None), messages.c.state == "live")
         .where(messages.c.text.is_not(None))
         .order_by(messages.c.id)
     )
@@ -47,8 +48,9 @@ def append_turn(
             asked = conn.execute(select(messages.c.reply_to).where(messages.c.id == before)).scalar()
             return asked or before, before
     conversation = _open_conversation(conn, chat_key)
-    user_row = add_message(conn, conversation, "user", user_id, text, external_id=external_id)
-    reply_row = _add_reply(conn, conversation, user_id, user_row, reply, facts, reply_ids)
+    at = now()
+    user_row = add_message(conn, conversation, "user", user_id, text, at, external_id=external_id)
+    reply_row = _add_reply(conn, conversation, user_id, user_row, reply, facts, reply_ids, at)
     if update_id is not None:
         inbox_table.answered(conn, update_id, chat, user_id, reply, reply_row)
     return user_row, reply_row
@@ -78,7 +80,7 @@ def replace_reply(
     old = messages.c.id == last.id
     conn.execute(update(messages).where(old).values(state="superseded"))
     consent.erase_text(conn, and_(old, consent.without(messages.c.user_id)))
-    new = _add_reply(conn, last.conversation_id, last.user_id, last.reply_to, reply, facts, reply_ids)
+    new = _add_reply(conn, last.conversation_id, last.user_id, last.reply_to, reply, facts, reply_ids, now())
     if update_id is not None:
         inbox_table.answered(conn, update_id, chat, last.user_id, reply, new)
     return new
@@ -104,9 +106,7 @@ def new_conversation(conn: Connection, chat: Chat) -> None:
     if conversation is None:
         return
     conn.execute(update(conversations).where(is_open).values(closed_at=now()))
-    consent.erase_text(
-        conn, and_(messages.c.conversation_id == conversation, consent.without(messages.c.user_id))
-    )
+    consent.erase_text(conn, and_(messages.c.conversation_id == conversation, consent.without(messages.c.user_id)))
     consent.drop_corrections(conn, messages.c.conversation_id == conversation)
 
 
@@ -123,7 +123,7 @@ def logged(row: Row[Any]) -> LoggedMessage:
 def hold(conn: Connection, chat: Chat) -> int:
     """The chat's row, made if it is new, and held until the transaction ends."""
     keys = {"platform": chat.platform, "chat_id": chat.chat_id, "thread_id": chat.thread_id}
-    query = select(chats.c.id).where(_is(chat)).with_for_update()
+    query = select(chats.c.id).where(is_chat(chat)).with_for_update()
     found = conn.execute(query).scalar()
     if found is None:
         add_unless_there(conn, chats, {**keys, "system": "", "preferences": {}})
@@ -132,12 +132,11 @@ def hold(conn: Connection, chat: Chat) -> int:
 
 
 def add_message(
-    conn: Connection, conversation: int, role: str, user_id: int, text: str, **more: Any
+    conn: Connection, conversation: int, role: str, user_id: int, text: str, at: datetime, **more: Any
 ) -> int:
-    """Store one message of any role -> its id; `more` are columns of `messages`."""
-    values = {"state": "live", "created_at": now(), **more}
+    """Store one live message -> its id; `more` are columns of `messages`."""
     statement = insert(messages).values(
-        conversation_id=conversation, role=role, user_id=user_id, text=text, **values
+        conversation_id=conversation, role=role, user_id=user_id, text=text, state="live", created_at=at, **more
     )
     return int(conn.execute(statement.returning(messages.c.id)).scalar_one())
 
@@ -150,9 +149,10 @@ def _add_reply(
     reply: str,
     facts: ReplyFacts,
     reply_ids: tuple[int, ...] | None,
+    at: datetime,
 ) -> int:
     ids = None if reply_ids is None else list(reply_ids)
-    row = add_message(conn, conversation, "assistant", user_id, reply, ids=ids, reply_to=reply_to)
+    row = add_message(conn, conversation, "assistant", user_id, reply, at, ids=ids, reply_to=reply_to)
     conn.execute(insert(replies).values(message_id=row, **{**vars(facts), "sampling": dict(facts.sampling)}))
     return row
 
@@ -171,7 +171,7 @@ def _last(conn: Connection, chat: Chat, role: str) -> Row[Any] | None:
         select(messages)
         .join(conversations, conversations.c.id == messages.c.conversation_id)
         .join(chats, chats.c.id == conversations.c.chat)
-        .where(_is(chat), conversations.c.closed_at.is_(None), messages.c.role == role, messages.c.state == "live")
+        .where(is_chat(chat), conversations.c.closed_at.is_(None), messages.c.role == role, messages.c.state == "live")
         .where(messages.c.text.is_not(None))
         .order_by(messages.c.id.desc())
         .limit(1)
@@ -179,20 +179,20 @@ def _last(conn: Connection, chat: Chat, role: str) -> Row[Any] | None:
     return conn.execute(query).first()
 
 
-def _is(chat: Chat) -> ColumnElement[bool]:
-    return and_(
-        chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id, chats.c.thread_id == chat.thread_id
-    )
+def is_chat(chat: Chat) -> ColumnElement[bool]:
+    return and_(chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id, chats.c.thread_id == chat.thread_id)
 
 
 def move_chat(conn: Connection, platform: str, old_id: int, new_id: int) -> None:
     """A group became a supergroup: what was said under the old number goes on under the new one."""
-    for thread in conn.execute(
-        select(chats.c.thread_id).where(chats.c.platform == platform, chats.c.chat_id == old_id)
-    ).scalars().all():
+    for thread in (
+        conn.execute(select(chats.c.thread_id).where(chats.c.platform == platform, chats.c.chat_id == old_id))
+        .scalars()
+        .all()
+    ):
         old, new = Chat(platform, old_id, thread), Chat(platform, new_id, thread)
         key = hold(conn, old)
-        taken = conn.execute(select(chats.c.id).where(_is(new))).scalar()
+        taken = conn.execute(select(chats.c.id).where(is_chat(new))).scalar()
         if taken is None:
             conn.execute(update(chats).where(chats.c.id == key).values(chat_id=new_id))
             continue

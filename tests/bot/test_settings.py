@@ -6,7 +6,7 @@ import pytest
 from dotenv import dotenv_values
 
 from bot.errors import SettingsError
-from bot.settings import PREFIX, SAMPLING, Settings, load_settings
+from bot.settings import PLAIN, PREFIX, SAMPLING, Settings, env_name, load_settings
 from model.engine.params import SamplingParams
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -17,7 +17,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import os
 
     for name in list(os.environ):
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) or name.lower() in PLAIN:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -63,6 +63,11 @@ def test_a_model_that_does_not_sample_is_greedy_unless_told() -> None:
         ("PROMPT_FORMAT", "chatml", "tertulia, plain or alpaca-es"),
         ("HISTORY", "quizá", "true or false"),
         ("LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("ALLOWED_IDS", "@juan", "numeric ids"),
+        ("MESSAGES_PER_DAY", "-1", "an integer, 0 (no limit)"),
+        ("RETENTION_DAYS", "0", "1 to 3650"),
+        ("HEALTH_PORT", "70000", "a port, or 0"),
+        ("WEBHOOK_URL", "ftp://a", "https://"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(
@@ -75,6 +80,22 @@ def test_a_wrong_value_is_named_with_what_is_expected(
     assert message.startswith(f"{PREFIX}{name} is {value!r}: expected ")
     assert expected in message
     assert "\n" not in message
+
+
+def test_telegrams_names_have_no_prefix_and_the_token_stays_out_of_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", "123:secreto")
+    monkeypatch.setenv("TELEGRAM_BASE_URL", "http://127.0.0.1:8081/bot")
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://yo:clave@localhost/t")
+    monkeypatch.setenv("TERTULIA_ADMIN_IDS", "7, 8 -100")
+    settings = load_settings()
+    assert settings.telegram_bot_token.get_secret_value() == "123:secreto"
+    assert settings.admin_ids == (7, 8, -100)
+    assert settings.log_url().endswith("/t")
+    assert "secreto" not in repr(settings)
+    assert "clave" not in repr(settings)
+    monkeypatch.setenv("TELEGRAM_BASE_URL", "http://127.0.0.1:8081")
+    with pytest.raises(SettingsError, match=r"TELEGRAM_BASE_URL is 'http://127.0.0.1:8081': expected the address"):
+        load_settings()
 
 
 def test_a_wrong_option_is_named_as_an_option() -> None:
@@ -106,14 +127,14 @@ def test_out_of_range_numbers_of_a_model_are_an_error() -> None:
 
 def test_the_example_file_lists_every_setting_with_its_default(empty_folder: Path) -> None:
     listed = dotenv_values(EXAMPLE)
-    assert list(listed) == [PREFIX + name.upper() for name in Settings.model_fields]
+    assert list(listed) == [env_name(name) for name in Settings.model_fields]
     defaults = load_settings()
     (empty_folder / ".env").write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
     assert load_settings() == defaults
     for name in set(Settings.model_fields) - {"state_dir", *SAMPLING}:
         value = getattr(defaults, name)
-        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        assert listed[PREFIX + name.upper()] == shown, name
+        shown = "" if value is None or value == () else str(value).lower() if isinstance(value, bool) else str(value)
+        assert listed[env_name(name)] == shown, name
     for name in SAMPLING[:-1]:
         before = EXAMPLE.read_text(encoding="utf-8").split(f"{PREFIX}{name.upper()}=")[0]
         assert before.rstrip().endswith(f"[{getattr(SamplingParams(), name)}]"), name

@@ -1,0 +1,267 @@
+"""The Telegram bot put together: started, watched, ended in good order.
+
+Always: nothing is asked of Telegram before the log is open and the model loaded; after SIGTERM no new work begins, what
+can be finished is, the rest is stored for the next run, and the process is gone within 20 s.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from telegram import BotCommand, BotCommandScopeChat
+from telegram.error import TelegramError
+
+from bot import texts_es as es
+from bot.context import Context
+from bot.database import Database
+from bot.delivery import Delivery, Undeliverable
+from bot.errors import BotError
+from bot.handlers import handle, is_urgent
+from bot.health import serve_health, serve_webhook
+from bot.inbox import Inbox
+from bot.incoming import ALLOWED_UPDATES, PLATFORM
+from bot.limits import Limits
+from bot.loading import Loaded, load_in_background
+from bot.metrics import Metrics
+from bot.polling import BAD_TOKEN, SECOND_BOT, Poller, TelegramBot, connect, make_bot
+from bot.redaction import set_up_redacted_logging
+from bot.replies import Replies
+from bot.settings import Settings
+from bot.tasks import TASKS
+from training.dialogues import Chat, DialogueLog
+from training.errors import LogError
+
+logger = logging.getLogger(__name__)
+
+FINISH_S = 9.0  # after SIGTERM, for replies to be finished
+DELIVER_S = 5.0  # then, for what is made to be delivered
+KEEP_NUMBERS = timedelta(days=7)
+
+
+def run(settings: Settings) -> int:
+    """Run the bot until it is told to end -> exit code. Raises BotError and what loading or the log raise."""
+    token = settings.telegram_bot_token.get_secret_value()
+    if not token:
+        raise BotError("TELEGRAM_BOT_TOKEN is not set: get one from @BotFather and put it into .env; see .env.example")
+    if ":" not in token or not token.partition(":")[0].isdigit() or any(char.isspace() for char in token):
+        raise BotError(f"{BAD_TOKEN} (it has the form 123456789:letters)")
+    level = settings.log_level if "log_level" in settings.model_fields_set else "info"
+    set_up_redacted_logging(level, [token, settings.webhook_secret.get_secret_value(), settings.database_url])
+    with only_instance(settings, token):
+        code = asyncio.run(serve(settings, token))
+    if any(thread.name.startswith(("reply", "load")) for thread in threading.enumerate()):
+        # A thread in the middle of a forward pass, or of loading: an orderly exit would wait for it.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+@contextlib.contextmanager
+def only_instance(settings: Settings, token: str) -> Iterator[None]:
+    """Hold the token's lock in the state folder. Raises BotError if another bot has it."""
+    folder = settings.state_dir.expanduser()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / f"telegram-{hashlib.sha256(token.encode()).hexdigest()[:12]}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BotError(SECOND_BOT) from None
+        yield
+
+
+async def serve(settings: Settings, token: str) -> int:
+    """Everything between the first log line and the last."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    pages = serve_health(settings.health_port, metrics) if settings.health_port else None
+    bot = make_bot(token, settings.telegram_base_url)
+    app: App | None = None
+    try:
+        loaded = await _or_stopped(_prepare(settings, bot), stop)
+        if loaded is not None:
+            app = App(settings, bot, loaded, Database(DialogueLog(settings.log_url()), metrics), metrics)
+            await _or_stopped(app.work(), stop)
+    finally:
+        if pages is not None:
+            pages.stop()
+        if app is not None:
+            await app.end()
+        with contextlib.suppress(TelegramError, asyncio.TimeoutError):
+            await asyncio.wait_for(bot.shutdown(), 2.0)
+    logger.info("ended")
+    return 0
+
+
+async def _prepare(settings: Settings, bot: TelegramBot) -> Loaded:
+    """Load the model while Telegram is asked whose token it is."""
+    loading = asyncio.wrap_future(load_in_background(settings))
+    connecting = asyncio.create_task(connect(bot))
+    both: list[asyncio.Future[Any]] = [loading, connecting]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+        if connecting.done():
+            connecting.result()
+        return await loading
+    finally:
+        connecting.cancel()
+
+
+async def _or_stopped(work: Coroutine[Any, Any, Any], stop: asyncio.Event) -> Any:
+    """The result of the work, or None if the bot was told to end before."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task}, timeout=2.0)
+    return None
+
+
+class App:
+    """The parts, wired; `work` runs until it is cancelled, `end` stores what is left."""
+
+    def __init__(
+        self, settings: Settings, bot: TelegramBot, loaded: Loaded, database: Database, metrics: Metrics
+    ) -> None:
+        self.settings, self.bot, self.database, self.metrics = settings, bot, database, metrics
+        self.context = Context(
+            settings=settings,
+            me=bot.bot,
+            loaded=loaded,
+            database=database,
+            delivery=Delivery(bot, metrics, self._moved),
+            replies=Replies(loaded.service),
+            limits=Limits(settings),
+            metrics=metrics,
+        )
+        self.inbox = Inbox(database, bot.bot, metrics, partial(handle, self.context), is_urgent)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._notice: str | None = None
+
+    async def work(self) -> None:
+        """Answer what an earlier run left, then what comes."""
+        await self.inbox.recover()
+        self._start(self._register_commands())
+        self._start(self._keep_house())
+        logger.info("running as bot=%s by %s", self.bot.id, "webhook" if self.settings.webhook_url else "polling")
+        await (self._take_calls() if self.settings.webhook_url else self._poll())
+
+    async def _poll(self) -> None:
+        """Poll; whatever ends it but a second bot, begin again."""
+        poller = Poller(self.bot, self.inbox.accept, self.metrics)
+        while True:
+            try:
+                await self.bot.delete_webhook()
+            except TelegramError as error:
+                logger.warning("deleteWebhook failed error=%s", type(error).__name__)
+            try:
+                await poller.run()
+            except BotError:
+                raise
+            except Exception:
+                self.metrics.errors.labels("poll_ended").inc()
+                logger.exception("polling ended, beginning again")
+                await asyncio.sleep(1.0)
+
+    async def _take_calls(self) -> None:
+        """Be called by Telegram; say so again if it forgot."""
+        settings = self.settings
+        secret = settings.webhook_secret.get_secret_value() or secrets.token_urlsafe(32)
+        url = settings.webhook_url
+        server = serve_webhook(
+            url, settings.webhook_listen, settings.webhook_port, secret, self.inbox.accept, self.metrics
+        )
+        try:
+            is_set = False
+            while True:
+                try:
+                    info = await self.bot.get_webhook_info()
+                    if not is_set or info.url != url:
+                        is_set = await self.bot.set_webhook(url, allowed_updates=ALLOWED_UPDATES, secret_token=secret)
+                    self.metrics.polled()
+                except TelegramError as error:
+                    self.metrics.errors.labels("poll").inc()
+                    logger.warning("the webhook cannot be set or checked error=%s", type(error).__name__)
+                await asyncio.sleep(30.0 if is_set else 3.0)
+        finally:
+            server.stop()
+            await server.close_all_connections()
+
+    async def _register_commands(self) -> None:
+        """Tell Telegram the commands; the bot works without, so a failure is only logged."""
+        everyone = {**es.COMMANDS, **{name: task.about for name, task in TASKS.items()}}
+        try:
+            await self.bot.set_my_commands([BotCommand(*pair) for pair in everyone.items()])
+            for user_id in self.settings.admin_ids:
+                theirs = [BotCommand(*pair) for pair in {**everyone, **es.ADMIN_COMMANDS}.items()]
+                await self.bot.set_my_commands(theirs, scope=BotCommandScopeChat(user_id))
+        except TelegramError as error:
+            logger.info("commands are not registered error=%s", type(error).__name__)
+
+    async def _keep_house(self) -> None:
+        """Delete what is past its time, a minute after the start and then every six hours; tell admins of damage."""
+        for minute in itertools.count():
+            await self._tell_damage()
+            await asyncio.sleep(60.0)
+            if minute % 360 == 0:
+                await self._purge()
+
+    async def _purge(self) -> None:
+        now, log = datetime.now(UTC), self.database.log
+        try:
+            purged = await self.database.call(log.purge, now - timedelta(days=self.settings.retention_days))
+            cleaned = await self.database.call(log.inbox_clean, now - KEEP_NUMBERS)
+        except LogError as error:
+            logger.warning("nothing is purged this time: %s", error)
+        else:
+            logger.info("purged messages=%d update_numbers=%d", purged, cleaned)
+
+    async def _tell_damage(self) -> None:
+        notice = self.database.log.notice
+        if notice is None or notice == self._notice:
+            return
+        self._notice = notice
+        logger.error("%s", notice)
+        for user_id in self.settings.admin_ids:
+            with contextlib.suppress(Undeliverable):
+                await self.context.delivery.send(Chat(PLATFORM, user_id), es.LOG_DAMAGED.format(notice=notice))
+
+    def _moved(self, old: int, new: int) -> None:
+        self._start(self.database.insist(self.database.log.move_chat, PLATFORM, old, new))
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def end(self) -> None:
+        """Finish what can be finished in time; the rest is stored already."""
+        logger.info("ending updates=%d", self.inbox.waiting)
+        for task in self._background:
+            task.cancel()
+        finished = await self.inbox.stop(FINISH_S, self._cut, DELIVER_S)
+        self.context.replies.close()
+        logger.info("ended in order=%s left for the next run=%d", finished, self.inbox.waiting)
+        await asyncio.to_thread(self.database.close)
+
+    def _cut(self) -> None:
+        """Stop the replies in the making; they are not kept."""
+        self.context.is_ending = True
+        for running in self.context.running.values():
+            running.cancel.set()

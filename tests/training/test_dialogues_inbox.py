@@ -1,0 +1,121 @@
+"""The inbox: an update enters once, is answered once, and leaves no text behind."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from tests.training.conftest import FACTS, OpenLog
+from training.dialogues import Chat, DialogueLog
+from training.schema import inbox, messages
+
+CHAT = Chat("telegram", 77, 3)
+
+
+def rows(log: DialogueLog) -> list[dict[str, Any]]:
+    return [dict(row) for row in log.database.read(lambda conn: conn.execute(select(inbox)).mappings().all())]
+
+
+def test_an_update_enters_once(log: DialogueLog, open_log: OpenLog) -> None:
+    assert log.inbox_put(1000, CHAT, 5, '{"text": "hola"}')
+    assert not log.inbox_put(1000, CHAT, 5, '{"text": "otra"}')
+    (row,) = open_log().inbox_pending()
+    assert (row.update_id, row.chat, row.user_id, row.payload) == (1000, CHAT, 5, '{"text": "hola"}')
+    assert (row.state, row.reply, row.reply_id, row.attempts) == ("new", None, None, 0)
+    assert datetime.now(UTC) - row.received_at < timedelta(minutes=1)
+
+
+def test_what_is_pending_comes_in_the_order_of_arrival(log: DialogueLog) -> None:
+    """After a week of silence Telegram goes on from a random update_id, perhaps a smaller one."""
+    for number in (900, 901, 100, 101):
+        log.inbox_put(number, CHAT, None, "{}")
+    assert [row.update_id for row in log.inbox_pending()] == [900, 901, 100, 101]
+    log.inbox_done(901)
+    assert [row.update_id for row in log.inbox_pending()] == [900, 100, 101]
+
+
+def test_a_turn_answers_its_update_in_the_same_transaction(log: DialogueLog) -> None:
+    log.inbox_put(1, CHAT, 5, "{}")
+    _, reply = log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    (row,) = log.inbox_pending()
+    assert (row.state, row.reply, row.reply_id) == ("answered", "buenas", reply)
+    log.inbox_done(1)
+    assert log.inbox_pending() == []
+
+
+def test_an_update_is_answered_once_however_often_it_is_tried(log: DialogueLog) -> None:
+    """A commit may succeed and its answer get lost on the way; who then tries again must not say it twice."""
+    log.inbox_put(1, CHAT, 5, "{}")
+    first = log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    assert log.append_turn(CHAT, 5, "hola", "otra cosa", FACTS, update_id=1) == first
+    log.inbox_put(2, CHAT, 5, "{}")
+    second = log.replace_reply(CHAT, "mejor", FACTS, update_id=2)
+    assert log.replace_reply(CHAT, "todavía mejor", FACTS, update_id=2) == second
+    log.inbox_done(1)
+    assert log.append_turn(CHAT, 5, "hola", "tarde", FACTS, update_id=1) == first
+    assert [message.text for message in log.history(CHAT)] == ["hola", "mejor"]
+    assert [(row.update_id, row.reply) for row in log.inbox_pending()] == [(2, "mejor")]
+
+
+def test_an_update_that_is_not_there_any_more_comes_in_answered(log: DialogueLog) -> None:
+    """The file was damaged and begun anew between the question and the answer."""
+    _, reply = log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    (row,) = log.inbox_pending()
+    assert (row.state, row.reply, row.reply_id, row.chat) == ("answered", "buenas", reply, CHAT)
+    assert not log.inbox_put(1, CHAT, 5, "{}")
+
+
+def test_a_fixed_answer_is_no_turn(log: DialogueLog) -> None:
+    log.inbox_put(1, CHAT, 5, "{}")
+    log.inbox_reply(1, "Has escrito mucho hoy.")
+    (row,) = log.inbox_pending()
+    assert (row.state, row.reply, row.reply_id) == ("answered", "Has escrito mucho hoy.", None)
+    assert log.history(CHAT) == []
+
+
+def test_what_is_done_keeps_its_number_and_no_text(log: DialogueLog) -> None:
+    log.inbox_put(1, CHAT, 5, "{}")
+    log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    log.inbox_done(1)
+    log.inbox_reply(1, "tarde")
+    log.inbox_failed(1, "tarde", 3)
+    (row,) = rows(log)
+    assert (row["state"], row["payload"], row["reply"], row["error"]) == ("done", None, None, None)
+    assert not log.inbox_put(1, CHAT, 5, "{}")
+
+
+def test_an_update_is_given_up_after_attempts_that_are_counted(log: DialogueLog, open_log: OpenLog) -> None:
+    log.inbox_put(1, CHAT, 5, '{"text": "veneno"}')
+    assert [log.inbox_begin(1) for _ in range(3)] == [1, 2, 3]
+    assert open_log().inbox_pending()[0].attempts == 3
+    log.inbox_failed(1, "KeyError" * 100, 3)
+    assert log.inbox_pending() == []
+    assert log.stats()["inbox_failed"] == 1
+    (row,) = rows(log)
+    assert (row["payload"], row["attempts"], row["error"]) == (None, 3, ("KeyError" * 100)[:200])
+    assert not log.inbox_put(1, CHAT, 5, "{}")
+    assert log.inbox_begin(404) == 0
+
+
+def test_numbers_are_kept_for_two_days_at_least(log: DialogueLog) -> None:
+    for number, hours in enumerate((0, 47, 49, 100)):
+        log.inbox_put(number, CHAT, 5, "{}")
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        change = update(inbox).where(inbox.c.update_id == number).values(received_at=at)
+        log.database.write(partial(Connection.execute, statement=change))
+    for number in (0, 1, 2):
+        log.inbox_done(number)
+    assert log.inbox_clean(datetime.now(UTC)) == 1
+    assert sorted(row["update_id"] for row in rows(log)) == [0, 1, 3], "and what is pending is never cleaned"
+    assert log.inbox_clean(datetime.now(UTC) - timedelta(hours=200)) == 0
+
+
+def test_messages_in_flight_do_not_bring_a_forgotten_update_back(log: DialogueLog) -> None:
+    log.inbox_put(1, CHAT, 5, '{"text": "hola"}')
+    log.forget(5)
+    log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    assert log.inbox_pending() == []
+    (row,) = rows(log)
+    assert (row["user_id"], row["chat_id"], row["payload"], row["reply"]) == (None, 0, None, None)
+    assert log.database.read(lambda conn: len(conn.execute(select(messages)).all())) == 2
