@@ -8,8 +8,9 @@ Prompts are ways of asking that training held out; the chosen setting is written
 
 import argparse
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from random import Random
 
@@ -31,6 +32,7 @@ SETTINGS = (
     SamplingParams(temperature=0.5, top_p=0.9, repetition_penalty=1.05),
     SamplingParams(temperature=0.7, top_p=0.95),
 )
+AT_ONCE = 16
 WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -76,15 +78,19 @@ class Study:
         return "".join(piece.text for piece in pieces).strip(), pieces[-1].finish == "stop"
 
     def copied(self, params: SamplingParams, trials: int) -> float:
-        right = 0
-        for seed, question in enumerate(self.probes.copy_next[:trials]):
+        def comes_back(seed: int) -> bool:
+            question = self.probes.copy_next[seed]
             told, heard = question.turns[0]
             messages = [Message("user", told), Message("assistant", heard), Message("user", question.user)]
-            right += question.right[0] in self.reply(messages, params, seed)[0]
-        return right / trials
+            return question.right[0] in self.reply(messages, params, seed)[0]
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return sum(pool.map(comes_back, range(trials))) / trials
 
     def row(self, params: SamplingParams) -> Row:
-        replies = [self.reply([Message("user", text)], params, seed) for seed, (_, _, text) in enumerate(self.forms)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            asked = ([Message("user", text)] for _, _, text in self.forms)
+            replies = list(pool.map(lambda messages, seed: self.reply(messages, params, seed), asked, count()))
         right = unknown = repeats = 0
         pairs = []
         for (name, form, text), (reply, _) in zip(self.forms, replies, strict=True):
