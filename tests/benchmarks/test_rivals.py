@@ -29,6 +29,11 @@ serve(answer)
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.workers.SETTLE_S", 0.0)
+
+
 def rival(name: str, folder: Path, needs_mib: int = 1) -> Rival:
     return Rival(name, lambda: Worker(name, [sys.executable, "-c", ANSWERS, name], folder / f"{name}.log"), needs_mib)
 
