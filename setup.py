@@ -2,12 +2,14 @@
 
 from setuptools import Extension, setup
 
+SOURCES = ("linear", "linear_vbmi", "linear_avx512", "linear_avx2", "decades", "storage")
+
 setup(
     ext_modules=[
         Extension(
             "model.kernels._dynamic8",
-            sources=["model/kernels/linear.c", "model/kernels/storage.c"],
-            depends=["model/kernels/dynamic8.h"],
+            sources=[f"model/kernels/{name}.c" for name in SOURCES],
+            depends=[f"model/kernels/{name}.h" for name in ("dynamic8", "linear", "linear_decades")],
             # no contraction: quantise and dequantise equal the reference bit for bit
             extra_compile_args=["-O3", "-std=c17", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wpointer-arith"],
             extra_link_args=["-fopenmp"],

@@ -48,6 +48,13 @@ def main() -> None:
                 x = torch.randn(rows, n_in).to(dtype)
                 seconds = best_s(lambda x=x, q=codes, a=absmax: cpu.linear(x, q, a, code, BLOCK_SIZE, None))
                 show(f"{name} {str(dtype)[6:]} x {rows}", codes.numel(), seconds, "GB/s")
+        for level in cpu.levels()[:-1]:  # what a processor without the best level would do
+            cpu.use_level(level)
+            for rows in (1, 8):
+                x = torch.randn(rows, n_in).bfloat16()
+                seconds = best_s(lambda x=x, q=codes, a=absmax: cpu.linear(x, q, a, code, BLOCK_SIZE, None), 3)
+                show(f"{name} bfloat16 x {rows}, {level}", codes.numel(), seconds, "GB/s")
+        cpu.use_level("")
         if name == "q_proj":
             x, weight = torch.randn(1, n_in).bfloat16(), torch.randn(n_out, n_in).bfloat16()
             show("q_proj torch bf16 weights x 1", 2 * codes.numel(), best_s(lambda x=x, w=weight: x @ w.T), "GB/s")

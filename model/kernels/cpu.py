@@ -1,4 +1,4 @@
-"""The compiled CPU kernels (linear.c, storage.c) behind the contract of `ops`.
+"""The compiled CPU kernels (linear*.c, storage.c) behind the contract of `ops`.
 
 Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); more
 rows (prefill, training) dequantise a slice of the weight into the dtype of the activations and use torch's matmul.
@@ -17,7 +17,7 @@ from model.kernels import reference
 
 MAX_ROWS = 16
 SLICE_BYTES = 2**27  # of dequantised weight at a time: a whole layer of the 6B model in bf16
-LEVELS = ("portable", "avx512-vbmi")
+LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -38,7 +38,20 @@ def _load() -> ctypes.CDLL:
 
 
 _library = _load()
-level = _library.d8_best_level()
+level = _library.d8_best_level()  # an index into LEVELS
+
+
+def levels() -> tuple[str, ...]:
+    """The names of the levels that this processor has, the best last."""
+    return LEVELS[: _library.d8_best_level() + 1]
+
+
+def use_level(name: str) -> None:
+    """Choose the level of `linear` for the whole process: one of `levels`, or "" for the best. Raises ValueError."""
+    global level
+    if name and name not in levels():
+        raise ValueError(f"level {name!r}: expected one of {', '.join(levels())} on this processor")
+    level = LEVELS.index(name or levels()[-1])
 
 
 def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Tensor]:
@@ -69,7 +82,7 @@ def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dty
 
 
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
-    """As `reference.linear`; exact to float32 rounding for float32 x, the code table rounded to bf16 for bf16 x."""
+    """As `reference.linear`, the code table exact to float32 rounding, or rounded to bf16 for bf16 x."""
     rows, (n_out, n_in) = x.numel() // x.shape[-1], codes.shape
     if x.dtype not in _DTYPES:
         return reference.linear(x, codes, absmax, code, block_size, bias)

@@ -1,7 +1,7 @@
-/* What the two files of the CPU kernels share. W[n][k] = code[codes[n*K + k]] * absmax[(n*K + k) / block_size].
+/* What the files of the CPU kernels share. W[n][k] = code[codes[n*K + k]] * absmax[(n*K + k) / block_size].
  *
  * Plain C behind ctypes (cpu.py). Every operation exists in portable C, compiled once more for wider registers; the
- * hot ones also in AVX-512, chosen at run time. Loops over rows or blocks are claimed in chunks by OpenMP's threads (a
+ * hot ones also by hand in the levels below, chosen at run time. Loops over rows or blocks are claimed in chunks by OpenMP's threads (a
  * static split collapses beside a busy process).
  */
 #include <math.h>
@@ -11,13 +11,12 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")))
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CLONES
 #endif
 
-enum level { PORTABLE, LEVEL_VBMI };
+enum level { PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_VBMI };
 enum dtype { F32, BF16 };
 
 static inline float bf16_to_float(uint16_t h) {

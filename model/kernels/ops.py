@@ -26,11 +26,18 @@ _choice = "auto"
 
 
 def use(name: str) -> None:
-    """Choose the implementation for the whole process: "auto" or a key of `KERNELS`. Raises ValueError for another."""
+    """Choose the implementation for the whole process: "auto" or a key of `KERNELS`.
+
+    "cpu:avx2" also chooses a level of the compiled kernels, for good; "cpu:" chooses the best one again. Raises
+    ValueError for another name or a level that this processor lacks.
+    """
     global _choice
-    if name not in ("auto", *KERNELS):
+    kernels, colon, level = name.partition(":")
+    if kernels not in ("auto", *KERNELS) or (colon and kernels != "cpu"):
         raise ValueError(f"kernels {name!r}: expected auto, {', '.join(KERNELS)}")
-    _choice = name
+    if colon:
+        import_module(KERNELS["cpu"]).use_level(level)
+    _choice = kernels
 
 
 def kernels(device: str = "cpu") -> ModuleType:

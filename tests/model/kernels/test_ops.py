@@ -5,21 +5,21 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.dynamic8 import quantize
+from model.dynamic8 import code_table, quantize
 from model.kernels import ops, reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-SHAPES = [(1, 1), (3, 130), (64, 64), (5, 1000), (33, 4096)]
+SHAPES = [(1, 1), (3, 130), (64, 64), (5, 1000), (33, 4096), (2, 8200)]
 BLOCKS = [64, 256, 4096]
 
 
-@pytest.fixture(params=["cpu portable", "cpu avx512-vbmi", "bitsandbytes"])
+@pytest.fixture(params=["cpu portable", "cpu avx2", "cpu avx512", "cpu avx512-vbmi", "bitsandbytes"])
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Switch the process to one fast implementation, at one level of the processor, and back."""
     name, _, level = request.param.partition(" ")
     if name == "cpu":
         cpu = pytest.importorskip("model.kernels.cpu", reason="the CPU kernels are not compiled")
-        if cpu.LEVELS.index(level) > cpu.level:
+        if level not in cpu.levels():
             pytest.skip(f"this processor has no {level}")
         monkeypatch.setattr(cpu, "level", cpu.LEVELS.index(level))
     ops.use(name)
@@ -75,6 +75,60 @@ def test_linear_both_ways(fast: str, shape: tuple[int, int], block_size: int, dt
         assert result.dtype == dtype
         error = (result.double() - left @ right - offset).abs()
         assert bool((error <= rounding * (left.abs() @ right.abs() + offset.abs()) + 1e-7).all())
+
+
+def _tables() -> dict[str, torch.Tensor]:
+    """Code tables that files hold or could hold; the levels that decode by arithmetic must follow each."""
+    published = code_table().clone()
+    published[0] = -1.0
+    bent = code_table().clone()
+    bent[200] *= 1.001
+    ends_below_one = code_table().clone()
+    ends_below_one[255] = 0.9999
+    even = torch.linspace(-1, 1, 256)
+    return {"published": published, "bent": bent, "ends below one": ends_below_one, "even": even}
+
+
+@pytest.mark.parametrize("name", list(_tables()))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block_size", [64, 4096])
+@pytest.mark.parametrize("width", [256, 200])
+def test_linear_follows_the_table_it_is_given(
+    fast: str, width: int, block_size: int, dtype: torch.dtype, name: str
+) -> None:
+    """Old quantisers wrote -1.0 over the first entry: arithmetic that knows only today's table would be 0.7 % off."""
+    code = _tables()[name]
+    codes = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, width).contiguous()
+    absmax = torch.ones(256 * width // block_size + (256 * width % block_size > 0))
+    for rows in (1, 2, 3, 8, 16):
+        x = torch.zeros(rows, width, dtype=dtype)
+        x[:, width - 3] = torch.arange(1, rows + 1)  # small integers: no rounding in the sums
+        result = ops.linear(x, codes, absmax, code, block_size, None).double()
+        true = code.double() * torch.arange(1, rows + 1)[:, None]
+        rounding = 7e-7 if dtype == torch.float32 else 2**-7
+        assert bool(((result - true).abs() <= rounding * true.abs()).all())
+        if name != "even":
+            assert bool((result[:, 127] == 0).all())
+        if dtype == torch.float32:
+            assert torch.equal(result[:, 255], true[:, 255].float().double())
+
+
+def test_a_level_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = pytest.importorskip("model.kernels.cpu")
+    monkeypatch.setattr(cpu, "level", cpu.level)
+    try:
+        for name in cpu.levels():
+            ops.use(f"cpu:{name}")
+            assert ops.kernels() is cpu
+            assert cpu.LEVELS[cpu.level] == name
+        ops.use("cpu:")
+        assert cpu.LEVELS[cpu.level] == cpu.levels()[-1]
+        with pytest.raises(ValueError, match="'sse2': expected one of portable"):
+            ops.use("cpu:sse2")
+        with pytest.raises(ValueError, match="'reference:avx2': expected auto"):
+            ops.use("reference:avx2")
+    finally:
+        ops.use("auto")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

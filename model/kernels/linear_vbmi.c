@@ -1,0 +1,153 @@
+/* AVX-512 VBMI + BF16: the table as bytes in registers, looked up by permutes. K is a multiple of 64. */
+#include "linear.h"
+
+#if defined(__x86_64__)
+#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")))
+
+typedef struct {
+    __m512i part[4]; /* one byte of each of 256 values */
+} plane_t;
+
+/* Unpacking bytes to wider values goes by 128-bit lanes; x is stored in the order, within each 64, that results. */
+static int order_of_words(int i) { return i % 8 + i / 8 % 4 * 16 + i / 32 * 8; }
+static int order_of_floats(int i) { return i % 4 + i / 4 % 4 * 16 + i / 16 * 4; }
+
+VBMI static inline plane_t make_plane(const void *values, int size, int byte) {
+    uint8_t bytes[256];
+    for (int i = 0; i < 256; i++) bytes[i] = ((const uint8_t *)values)[i * size + byte];
+    plane_t t;
+    for (int i = 0; i < 4; i++) t.part[i] = _mm512_loadu_si512(bytes + 64 * i);
+    return t;
+}
+
+/* 64 codes -> one byte of each value */
+VBMI static inline __m512i look_up(const plane_t *t, __m512i codes) {
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes),
+                                  _mm512_permutex2var_epi8(t->part[0], codes, t->part[1]),
+                                  _mm512_permutex2var_epi8(t->part[2], codes, t->part[3]));
+}
+
+#define DOT(sum, w, address) sum = _mm512_dpbf16_ps(sum, (__m512bh)(w), (__m512bh)_mm512_loadu_si512(address))
+#define MAD(sum, w, address) sum = _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_loadu_ps(address), sum)
+
+/* x (K / 64, M, 64) bf16 in order_of_words. GROUPS of 64 codes are in flight at once, each with sums of its own. */
+#define BF16_ROWS(NAME, M_, GROUPS)                                                                                      \
+    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const void *x, int64_t m0, int64_t rows) {        \
+        uint16_t rounded[256];                                                                                           \
+        for (int i = 0; i < 256; i++) rounded[i] = float_to_bf16(j->code[i]);                                            \
+        const plane_t low = make_plane(rounded, 2, 0), high = make_plane(rounded, 2, 1);                                 \
+        for (int64_t n = first; n < last; n++) {                                                                         \
+            const uint8_t *codes = j->codes + n * j->K;                                                                  \
+            float total[M_] = {0};                                                                                       \
+            for (int64_t k = 0, end; k < j->K; k = end) {                                                                \
+                const int64_t flat = n * j->K + k, block = flat / j->block_size;                                         \
+                end = min64(j->K, k + (block + 1) * j->block_size - flat);                                               \
+                __m512 sum[GROUPS][M_];                                                                                  \
+                UNROLL for (int g = 0; g < GROUPS; g++) UNROLL for (int m = 0; m < M_; m++) sum[g][m] =                  \
+                    _mm512_setzero_ps();                                                                                 \
+                for (; k + 64 * GROUPS <= end; k += 64 * GROUPS) {                                                       \
+                    UNROLL for (int g = 0; g < GROUPS; g++) {                                                            \
+                        PREFETCH(codes + k + 64 * g, NEAR_BYTES, FAR_BYTES);                                             \
+                        const __m512i q = _mm512_loadu_si512(codes + k + 64 * g);                                        \
+                        const __m512i l = look_up(&low, q), h = look_up(&high, q);                                       \
+                        const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                    \
+                        const uint16_t *xk = (const uint16_t *)x + (k + 64 * g) * M_;                                    \
+                        UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], a, xk + 64 * m);                              \
+                        UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], b, xk + 64 * m + 32);                         \
+                    }                                                                                                    \
+                }                                                                                                        \
+                for (; k < end; k += 64) {                                                                               \
+                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
+                    const __m512i l = look_up(&low, q), h = look_up(&high, q);                                           \
+                    const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                        \
+                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], a, (const uint16_t *)x + k * M_ + 64 * m);            \
+                    UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], b, (const uint16_t *)x + k * M_ + 64 * m + 32);       \
+                }                                                                                                        \
+                UNROLL for (int m = 0; m < M_; m++) {                                                                    \
+                    __m512 all = sum[0][m];                                                                              \
+                    UNROLL for (int g = 1; g < GROUPS; g++) all = _mm512_add_ps(all, sum[g][m]);                         \
+                    total[m] += j->absmax[block] * _mm512_reduce_add_ps(all);                                            \
+                }                                                                                                        \
+            }                                                                                                            \
+            for (int64_t m = 0; m < rows; m++) put(j, m0 + m, n, total[m]);                                              \
+        }                                                                                                                \
+    }
+BF16_ROWS(bf16_rows_1, 1, 4)
+BF16_ROWS(bf16_rows_2, 2, 4)
+BF16_ROWS(bf16_rows_4, 4, 2)
+BF16_ROWS(bf16_rows_8, 8, 1)
+
+/* x (K / 64, M, 64) float32 in order_of_floats; the table keeps all four bytes of its values. */
+#define F32_ROWS(NAME, M_)                                                                                               \
+    VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const void *x, int64_t m0, int64_t rows) {        \
+        const plane_t p0 = make_plane(j->code, 4, 0), p1 = make_plane(j->code, 4, 1);                                    \
+        const plane_t p2 = make_plane(j->code, 4, 2), p3 = make_plane(j->code, 4, 3);                                    \
+        for (int64_t n = first; n < last; n++) {                                                                         \
+            const uint8_t *codes = j->codes + n * j->K;                                                                  \
+            float total[M_] = {0};                                                                                       \
+            for (int64_t k = 0, end; k < j->K; k = end) {                                                                \
+                const int64_t flat = n * j->K + k, block = flat / j->block_size;                                         \
+                end = min64(j->K, k + (block + 1) * j->block_size - flat);                                               \
+                __m512 sum[M_][2];                                                                                       \
+                UNROLL for (int m = 0; m < M_; m++) sum[m][0] = sum[m][1] = _mm512_setzero_ps();                         \
+                for (; k < end; k += 64) {                                                                               \
+                    PREFETCH(codes + k, NEAR_BYTES, FAR_BYTES);                                                          \
+                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
+                    const __m512i b0 = look_up(&p0, q), b1 = look_up(&p1, q), b2 = look_up(&p2, q), b3 = look_up(&p3, q); \
+                    const __m512i l0 = _mm512_unpacklo_epi8(b0, b1), l1 = _mm512_unpackhi_epi8(b0, b1);                  \
+                    const __m512i h0 = _mm512_unpacklo_epi8(b2, b3), h1 = _mm512_unpackhi_epi8(b2, b3);                  \
+                    const __m512i w0 = _mm512_unpacklo_epi16(l0, h0), w1 = _mm512_unpackhi_epi16(l0, h0);                \
+                    const __m512i w2 = _mm512_unpacklo_epi16(l1, h1), w3 = _mm512_unpackhi_epi16(l1, h1);                \
+                    const float *xk = (const float *)x + k * M_;                                                         \
+                    UNROLL for (int m = 0; m < M_; m++) {                                                                \
+                        MAD(sum[m][0], w0, xk + 64 * m);                                                                 \
+                        MAD(sum[m][1], w1, xk + 64 * m + 16);                                                            \
+                        MAD(sum[m][0], w2, xk + 64 * m + 32);                                                            \
+                        MAD(sum[m][1], w3, xk + 64 * m + 48);                                                            \
+                    }                                                                                                    \
+                }                                                                                                        \
+                UNROLL for (int m = 0; m < M_; m++) total[m] +=                                                          \
+                    j->absmax[block] * _mm512_reduce_add_ps(_mm512_add_ps(sum[m][0], sum[m][1]));                        \
+            }                                                                                                            \
+            for (int64_t m = 0; m < rows; m++) put(j, m0 + m, n, total[m]);                                              \
+        }                                                                                                                \
+    }
+F32_ROWS(f32_rows_1, 1)
+F32_ROWS(f32_rows_2, 2)
+F32_ROWS(f32_rows_4, 4)
+
+typedef void (*group_t)(const job_t *, int64_t, int64_t, const void *, int64_t, int64_t);
+
+/* up to 8 rows of x at once in bf16, 4 in float32 */
+static int largest_group(int dtype) { return dtype == F32 ? 4 : 8; }
+
+/* The codes of a chunk stay in cache from one group of rows to the next. */
+void d8_vbmi_rows(const job_t *j, int64_t first, int64_t last) {
+    static const group_t by_bf16[] = {bf16_rows_1, bf16_rows_2, bf16_rows_4, bf16_rows_8};
+    static const group_t by_f32[] = {f32_rows_1, f32_rows_2, f32_rows_4};
+    const char *x = j->x;
+    for (int64_t m0 = 0; m0 < j->M;) {
+        const int size = group_size(j->M - m0, largest_group(j->y_dtype));
+        const group_t rows = (j->y_dtype == F32 ? by_f32 : by_bf16)[__builtin_ctz(size)];
+        rows(j, first, last, x, m0, min64(size, j->M - m0));
+        x += j->K * size * (j->y_dtype == F32 ? 4 : 2);
+        m0 += size;
+    }
+}
+
+/* x (M, K) -> groups of (K / 64, size, 64) in the order that the kernels unpack to; missing rows are zero */
+void d8_vbmi_prepare(const void *x, int dtype, int64_t M, int64_t K, void *prepared) {
+    float *floats = prepared;
+    uint16_t *words = prepared;
+    for (int64_t m0 = 0; m0 < M;) {
+        const int size = group_size(M - m0, largest_group(dtype));
+        for (int64_t k = 0; k < K; k += 64)
+            for (int64_t m = m0; m < m0 + size; m++)
+                for (int i = 0; i < 64; i++)
+                    if (dtype == F32) *floats++ = m < M ? ((const float *)x)[m * K + k + order_of_floats(i)] : 0;
+                    else *words++ = m < M ? ((const uint16_t *)x)[m * K + k + order_of_words(i)] : 0;
+        m0 += size;
+    }
+}
+#endif
+
