@@ -22,6 +22,6 @@ def bot(
 
     given = {"model": model, "adapter": adapter, "prompt_format": prompt_format, "system": system}
     settings = load_settings({**given, "webhook_url": webhook})
-    from bot.telegram_app import run
+    from bot.telegram_process import run
 
     raise typer.Exit(run(settings))

@@ -51,10 +51,8 @@ class Context:
     def log(self) -> DialogueLog:
         return self.database.log
 
-    async def say(self, job: Job, text: str, markup: Any = None, *, keep: bool = False) -> int:
-        """Answer a job with a fixed text. `keep` stores it first: for what cannot be worked out a second time."""
-        if keep:
-            await self.database.insist(self.log.inbox_reply, job.update_id, text)
+    async def say(self, job: Job, text: str, markup: Any = None) -> int:
+        """Answer a job with a fixed text; after a crash in between the job is simply done again."""
         reply_to = None if job.incoming.is_private or job.incoming.kind == "button" else job.incoming.message_id
         return await self.delivery.send(job.chat, text, markup=markup, reply_to=reply_to)
 

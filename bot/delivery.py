@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -148,6 +149,11 @@ class Delivery:
         else:
             return result
         return None
+
+    def where(self, chat: Chat) -> Chat:
+        """The chat under the id that it has now."""
+        now_id = self._moved.get(chat.chat_id, chat.chat_id)
+        return chat if now_id == chat.chat_id else replace(chat, chat_id=now_id)
 
     def moved(self, old: int, new: int) -> None:
         """A group has another id from now on."""

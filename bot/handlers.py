@@ -5,6 +5,7 @@ and to the log without a text.
 """
 
 import logging
+from dataclasses import replace
 
 from telegram.error import TelegramError
 
@@ -38,6 +39,7 @@ async def handle(context: Context, job: Job) -> None:
     try:
         if context.was_forgotten(job):
             return
+        job.incoming = replace(job.incoming, chat=context.delivery.where(job.chat))
         if job.reply is not None:
             await handlers_chat.deliver_stored(context, job)
         else:
@@ -80,7 +82,8 @@ async def _answer(context: Context, job: Job) -> None:
         if context.is_first_time("excess", job.chat, 60.0):
             await context.say(job, es.TOO_MANY)
         return
-    if incoming.kind != "button" and incoming.command not in ALWAYS and not await _is_in_limits(context, job):
+    costs = incoming.kind != "button" or incoming.text.startswith("again:")
+    if costs and incoming.command not in ALWAYS and not await _is_in_limits(context, job):
         return
     await _route(context, job)
 
@@ -132,7 +135,9 @@ async def _is_in_limits(context: Context, job: Job) -> bool:
     refusal = limits.refuse(user_id, job.incoming.date)
     if refusal is None:
         return True
-    if refusal.tell:
-        text = es.TOO_FAST.format(seconds=refusal.wait_s) if refusal.kind == "fast" else es.ENOUGH_TODAY
+    text = es.TOO_FAST.format(seconds=refusal.wait_s) if refusal.kind == "fast" else es.ENOUGH_TODAY
+    if job.incoming.kind == "button":
+        await context.toast(job, text)
+    elif limits.is_first_time(user_id, refusal):
         await context.say(job, text)
     return False

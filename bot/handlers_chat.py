@@ -57,12 +57,8 @@ async def ask_again(context: Context, job: Job) -> None:
     made = await make_reply(context, job, history[:turn], job.incoming.text)
     if made is None:
         return
-
-    def store() -> int:
-        context.log.undo(job.chat)
-        return _append(context, job, made)
-
-    await _keep(context, job, made, store)
+    edited = history[turn].id
+    await _keep(context, job, made, lambda: _append(context, job, made, replaces=edited))
 
 
 async def do_task(context: Context, job: Job, task: Task) -> None:
@@ -106,7 +102,7 @@ async def notice_once(context: Context, job: Job) -> None:
     context.noticed.add(user_id)
 
 
-def _append(context: Context, job: Job, made: Made) -> int:
+def _append(context: Context, job: Job, made: Made, replaces: int | None = None) -> int:
     reply = made.reply
     _, reply_id = context.log.append_turn(
         job.chat,
@@ -117,6 +113,7 @@ def _append(context: Context, job: Job, made: Made) -> int:
         reply_ids=tuple(reply.ids) or None,
         update_id=job.update_id,
         external_id=job.incoming.message_id,
+        replaces=replaces,
     )
     return reply_id
 

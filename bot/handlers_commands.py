@@ -41,7 +41,7 @@ async def show_help(context: Context, job: Job) -> None:
 
 async def new(context: Context, job: Job) -> None:
     await context.database.insist(context.log.new_conversation, job.chat)
-    await context.say(job, es.NEW_CONVERSATION_TELEGRAM, keep=True)
+    await context.say(job, es.NEW_CONVERSATION_TELEGRAM)
 
 
 async def stop(context: Context, job: Job) -> None:
@@ -58,8 +58,11 @@ def stop_reply(context: Context, job: Job) -> bool:
 
 
 async def undo(context: Context, job: Job) -> None:
-    was_there = await context.database.insist(context.log.undo, job.chat)
-    await context.say(job, es.UNDONE_TELEGRAM if was_there else es.NOTHING_TO_UNDO, keep=True)
+    answers = (es.UNDONE_TELEGRAM, es.NOTHING_TO_UNDO)
+    undo_last, update_id = context.log.undo, job.update_id
+    # With its answer in one transaction: a second try after a crash must not take back one turn more.
+    was_there = await context.database.insist(undo_last, job.chat, update_id=update_id, answers=answers)
+    await context.say(job, answers[0] if was_there else answers[1])
 
 
 async def persona(context: Context, job: Job) -> None:

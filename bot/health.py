@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +85,9 @@ def serve_webhook(
 def _listen(pages: list[Any], address: str, port: int, setting: str, hint: str) -> HTTPServer:
     server = HTTPServer(Application(pages, log_function=lambda handler: None), max_body_size=MAX_BODY)
     try:
-        server.listen(port, address)
+        listening = socket.create_server((address, port))
     except OSError as error:
         raise BotError(f"{setting} is {port}: cannot listen on {address} ({error.strerror}); {hint}") from None
+    listening.setblocking(False)
+    server.add_socket(listening)
     return server

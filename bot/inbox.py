@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from telegram import User
@@ -123,6 +123,7 @@ class Inbox:
         incoming = read(json.loads(row.payload), self.me)
         if incoming is None:
             raise ValueError("not for the bot")
+        incoming = replace(incoming, chat=row.chat)  # the group may have got another id since
         return Job(incoming, row.reply, row.reply_id, is_recovered=True)
 
     async def stop(self, finish_s: float, cut: Callable[[], None], deliver_s: float) -> bool:
@@ -132,12 +133,13 @@ class Inbox:
         """
         self._stopping = True
         self._room.set()
-        for seconds, after in ((finish_s, cut), (deliver_s, self._cancel), (1.0, lambda: None)):
+        for seconds, then in ((finish_s, cut), (deliver_s, self._cancel)):
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=seconds)
             if not self._tasks:
                 return True
-            after()
+            then()
+        await asyncio.wait(self._tasks, timeout=1.0)
         return False
 
     def _cancel(self) -> None:

@@ -6,7 +6,7 @@ a command is one only if a person typed it to this bot now: not forwarded, not e
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from telegram import CallbackQuery, Message, Update, User
@@ -87,13 +87,14 @@ def _message(update_id: int, message: Message, is_edit: bool, me: User) -> Incom
     if not text and media is None and message.text is None:
         return None  # a service message: somebody joined, a title changed
     is_forwarded = message.forward_origin is not None
-    command, rest, is_others = _command(text, me)
-    if is_others:
+    command, rest, addressee = _command(text)
+    is_private = message.chat.type == "private"
+    if command and addressee and addressee != (me.username or "").lower() and not is_private:
         return None
     answered = message.reply_to_message
     to_bot = answered is not None and answered.from_user is not None and answered.from_user.id == me.id
     text, is_mentioned = _without_mention(rest if command else text, me)
-    if message.chat.type != "private" and not (to_bot or is_mentioned or command):
+    if not is_private and not (to_bot or is_mentioned or command):
         return None
     return Incoming(
         update_id=update_id,
@@ -124,7 +125,7 @@ def _button(update_id: int, query: CallbackQuery) -> Incoming | None:
         chat=chat,
         user_id=query.from_user.id,
         message_id=message.message_id,
-        date=message.date,
+        date=datetime.now(UTC),  # Telegram does not say when it was pressed
         text=query.data or "",
         callback_id=query.id,
     )
@@ -140,14 +141,12 @@ def _chat_identity(message: Message) -> int:
     return message.sender_chat.id if message.sender_chat is not None else message.chat_id
 
 
-def _command(text: str, me: User) -> tuple[str | None, str, bool]:
-    """Its name, the rest, and whether it is for another bot."""
+def _command(text: str) -> tuple[str | None, str, str]:
+    """Its name, the rest, and the bot that it is addressed to, if one is named."""
     found = _COMMAND.match(text)
     if not found:
-        return None, text, False
-    if found[2] and found[2].lower() != (me.username or "").lower():
-        return None, text, True
-    return found[1].lower(), text[found.end() :].strip(), False
+        return None, text, ""
+    return found[1].lower(), text[found.end() :].strip(), (found[2] or "").lower()
 
 
 def _without_mention(text: str, me: User) -> tuple[str, bool]:

@@ -25,10 +25,9 @@ class _Person:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a message is not answered; `tell` is True the first time."""
+    """Why a message is not answered."""
 
     kind: Literal["fast", "day"]
-    tell: bool
     wait_s: int = 0
 
 
@@ -63,17 +62,19 @@ class Limits:
         a_minute, a_day = self.settings.messages_per_minute, self.settings.messages_per_day
         if a_minute and len(person.written) >= a_minute:
             wait_s = max(1, round(person.written[0] + MINUTE_S - when))
-            return Refusal("fast", self._first_time(person, "fast"), wait_s)
+            return Refusal("fast", wait_s)
         person.told.discard("fast")
         if a_day and person.num_today >= a_day:
-            return Refusal("day", self._first_time(person, "day"))
+            return Refusal("day")
         person.written.append(when)
         person.num_today += 1
         return None
 
-    def _first_time(self, person: _Person, kind: str) -> bool:
-        is_first = kind not in person.told
-        person.told.add(kind)
+    def is_first_time(self, user_id: int, refusal: Refusal) -> bool:
+        """True once, until the limit is kept again."""
+        told = self._person(user_id).told
+        is_first = refusal.kind not in told
+        told.add(refusal.kind)
         return is_first
 
     def _person(self, user_id: int) -> _Person:

@@ -109,10 +109,10 @@ def prepare_torch(settings: Settings) -> None:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    ops.use(settings.kernels)
     try:
+        ops.use(settings.kernels)
         ops.kernels()
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise SettingsError(f"TERTULIA_KERNELS is {settings.kernels!r}: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """What the bot counts and measures, in Prometheus' terms, without any id or text; one object a bot, nothing global."""
 
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -37,6 +38,13 @@ class Metrics:
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def watch(self, engine: object) -> None:
+        """Show how many replies an engine makes and how many wait for it, if it can tell."""
+        for name in ("num_running", "num_waiting"):
+            if hasattr(engine, name):
+                gauge = self._gauge(f"engine_{name.removeprefix('num_')}", f"The engine's {name}")
+                gauge.set_function(partial(getattr, engine, name))
 
     def total_of(self, name: str) -> int:
         """A counter or gauge, over all its labels."""

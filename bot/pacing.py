@@ -33,7 +33,7 @@ class Pacing:
     async def wait(self, chat_id: int) -> None:
         """Return when a message to the chat may go; it counts as sent."""
         while (delay := self._delay(chat_id)) > 0:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(max(delay, 0.001))  # rounding may leave a wait that moves no clock
         self._tokens -= 1
         self._chat(chat_id).message_at = time.monotonic() + spacing(chat_id)
 

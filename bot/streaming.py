@@ -7,6 +7,7 @@ text is delivered in the end, whatever became of the previews. A quick reply is 
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 from telegram.constants import ChatAction
@@ -18,7 +19,7 @@ from bot.splitting import MAX_LENGTH, is_visible, tidy
 from training.dialogues import Chat
 
 QUICK_S = 1.0  # a reply that is there by then is simply sent
-TICK_S = 0.1
+TICK_S = 0.4
 TYPING_S = 4.5  # Telegram shows "typing" for 5 s
 STOP_DATA = "stop"
 
@@ -37,16 +38,24 @@ class Preview:
 
     async def follow(self, running: Running) -> None:
         """Show the reply as it grows, until it is made."""
+        await asyncio.wait({running.done}, timeout=QUICK_S)
         while not running.done.done():
-            await asyncio.wait({running.done}, timeout=TICK_S)
-            if running.done.done() or running.total_s < QUICK_S:
-                continue
+            showing = asyncio.create_task(self._show(tidy(running.text)))
             try:
-                await self._show(tidy(running.text))
+                either: list[asyncio.Future[Any]] = [running.done, showing]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if running.done.done() and self.draft_id is not None:
+                    return  # a draft on a slow way must not keep the reply waiting
+                # An edit must be through: it would come after the whole text and take its place.
+                await showing
             except Undeliverable:
                 if self.draft_id is None:
                     return
                 self.draft_id = None  # the server knows no drafts, or not here: edits then
+            finally:
+                if not showing.cancel() and not showing.cancelled():
+                    showing.exception()  # looked at, else asyncio complains
+            await asyncio.wait({running.done}, timeout=TICK_S)
 
     async def finish(self, text: str, markup: InlineKeyboardMarkup | None) -> int:
         """Deliver the whole text -> id of its last message. Raises Undeliverable."""

@@ -92,9 +92,9 @@ WELCOME_TELEGRAM = (
     "sé hacer. A veces me equivoco: no te fíes de mí en nada importante."
 )
 CONSENT = (
-    "Antes de empezar, las cuentas claras. Tus mensajes y mis respuestas se guardan en el equipo de quien lleva este "
-    "bot, y en ningún otro sitio fuera de Telegram, para seguir el hilo: hasta que pongas /nueva o, si no, {days} "
-    "días.\n\n"
+    "Antes de empezar, las cuentas claras. Quien lleva este bot guarda tus mensajes y mis respuestas en su propia base "
+    "de datos, para que yo siga el hilo: hasta que pongas /nueva o, si no, {days} días. Aparte de Telegram, no los "
+    "tiene nadie más.\n\n"
     "¿Puedo además aprender de ellos? Solo si dices que sí se usan para entrenarme, y entonces se guardan hasta que lo "
     "retires. Digas lo que digas puedes charlar. Cambias de idea con /consentir o /retirar, ves lo guardado con "
     "/misdatos y lo borras todo con /olvidar."

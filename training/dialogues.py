@@ -6,6 +6,7 @@ from any thread. Without torch.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,16 +63,18 @@ class DialogueLog:
         reply_ids: tuple[int, ...] | None = None,
         update_id: int | None = None,
         external_id: int | None = None,
+        replaces: int | None = None,
     ) -> tuple[int, int]:
         """Store a message and its reply -> (id of the message, id of the reply).
 
         With `update_id` the inbox row becomes "answered" in the same transaction; if it was already, the ids it has
         come back and nothing is stored twice. `external_id` is the platform's number of the user's message.
+        `replaces` is the message that was edited: its turn is undone with it, if it is the last one.
         """
         return self.database.write(
             lambda conn: turns.append_turn(
                 conn, chat, user_id, text, reply, facts,
-                reply_ids=reply_ids, update_id=update_id, external_id=external_id,
+                reply_ids=reply_ids, update_id=update_id, external_id=external_id, replaces=replaces,
             )
         )  # fmt: skip
 
@@ -89,9 +92,14 @@ class DialogueLog:
             lambda conn: turns.replace_reply(conn, chat, reply, facts, reply_ids=reply_ids, update_id=update_id)
         )
 
-    def undo(self, chat: Chat) -> bool:
-        """Take the last turn back and erase its text; False if there is none."""
-        return self._erasing(self.database.write(lambda conn: turns.undo(conn, chat)))
+    def undo(self, chat: Chat, *, update_id: int | None = None, answers: tuple[str, str] | None = None) -> bool:
+        """Take the last turn back and erase its text; False if there is none.
+
+        With `update_id` its inbox row is answered in the same transaction: with answers[0], or answers[1] if there was
+        nothing. If it is answered already, nothing more is undone.
+        """
+        work = partial(turns.undo, chat=chat, update_id=update_id, answers=answers)
+        return self._erasing(self.database.write(work))
 
     def new_conversation(self, chat: Chat) -> None:
         """Close the open conversation and erase the text of people who do not consent.

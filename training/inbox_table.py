@@ -45,6 +45,11 @@ def answer_of(conn: Connection, update_id: int) -> int | None:
     return conn.execute(select(inbox.c.reply_id).where(inbox.c.update_id == update_id)).scalar()
 
 
+def reply_of(conn: Connection, update_id: int) -> str | None:
+    """The answer that an update has already."""
+    return conn.execute(select(inbox.c.reply).where(inbox.c.update_id == update_id)).scalar()
+
+
 def answered(conn: Connection, update_id: int, chat: Chat, user_id: int, reply: str, reply_id: int | None) -> None:
     """Keep the answer until it is delivered. A row that was forgotten meanwhile stays as it is.
 

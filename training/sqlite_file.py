@@ -27,6 +27,13 @@ from training.migrations import migrate
 logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 10.0
+_PRAGMAS = (
+    "synchronous = FULL",
+    "secure_delete = ON",
+    "foreign_keys = ON",
+    "trusted_schema = OFF",
+    "wal_autocheckpoint = 100",  # pages; the default lets old versions of them fill 4 MB, on a disk that may be full
+)
 # Closing a file drops all locks that this process has on it, SQLite's too: only one that is new may be opened here.
 _CREATING = threading.Lock()
 
@@ -181,7 +188,7 @@ class SqliteFile(Database):
 
     def _prepare(self, connection: sqlite3.Connection, _: Any) -> None:
         try:
-            for pragma in ("synchronous = FULL", "secure_delete = ON", "foreign_keys = ON", "trusted_schema = OFF"):
+            for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             if _wal(connection, self._busy_timeout_s) != "wal":
                 raise LogError(f"{self.name} lies where SQLite cannot keep a write-ahead log: choose a local disk")

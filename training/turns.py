@@ -39,8 +39,12 @@ def append_turn(
     reply_ids: tuple[int, ...] | None = None,
     update_id: int | None = None,
     external_id: int | None = None,
+    replaces: int | None = None,
 ) -> tuple[int, int]:
-    """Store a message and its reply -> their ids. Asked again for an update that is answered: the ids it has."""
+    """Store a message and its reply -> their ids. Asked again for an update that is answered: the ids it has.
+
+    `replaces`: the message that was edited; its turn is taken back if it is the last one.
+    """
     chat_key = hold(conn, chat)
     if update_id is not None:
         before = inbox_table.answer_of(conn, update_id)
@@ -48,6 +52,10 @@ def append_turn(
             asked = conn.execute(select(messages.c.reply_to).where(messages.c.id == before)).scalar()
             return asked or before, before
     conversation = _open_conversation(conn, chat_key)
+    if replaces is not None:
+        last = _last(conn, chat, "user")
+        if last is not None and last.id == replaces:
+            _take_back(conn, replaces)
     at = now()
     user_row = add_message(conn, conversation, "user", user_id, text, at, external_id=external_id)
     reply_row = _add_reply(conn, conversation, user_id, user_row, reply, facts, reply_ids, at)
@@ -86,16 +94,24 @@ def replace_reply(
     return new
 
 
-def undo(conn: Connection, chat: Chat) -> bool:
-    """Take the last turn back: its text is erased, whatever the consent. False if there is none."""
+def undo(conn: Connection, chat: Chat, *, update_id: int | None = None, answers: tuple[str, str] | None = None) -> bool:
+    """Take the last turn back: its text is erased, whatever the consent. False if there is none.
+
+    With `update_id` its inbox row is answered with the first of `answers`, or with the second if there was nothing;
+    if it was answered before, nothing more is taken back.
+    """
     hold(conn, chat)
+    if update_id is not None:
+        assert answers is not None
+        before = inbox_table.reply_of(conn, update_id)
+        if before is not None:
+            return before == answers[0]
     last = _last(conn, chat, "user")
-    if last is None:
-        return False
-    turn = (messages.c.id == last.id) | (messages.c.reply_to == last.id)
-    conn.execute(update(messages).where(turn).values(state="undone"))
-    consent.erase_text(conn, turn)
-    return True
+    if last is not None:
+        _take_back(conn, last.id)
+    if update_id is not None and answers is not None:
+        inbox_table.fixed_reply(conn, update_id, answers[last is None])
+    return last is not None
 
 
 def new_conversation(conn: Connection, chat: Chat) -> None:
@@ -155,6 +171,12 @@ def _add_reply(
     row = add_message(conn, conversation, "assistant", user_id, reply, at, ids=ids, reply_to=reply_to)
     conn.execute(insert(replies).values(message_id=row, **{**vars(facts), "sampling": dict(facts.sampling)}))
     return row
+
+
+def _take_back(conn: Connection, user_row: int) -> None:
+    turn = (messages.c.id == user_row) | (messages.c.reply_to == user_row)
+    conn.execute(update(messages).where(turn).values(state="undone"))
+    consent.erase_text(conn, turn)
 
 
 def _open_conversation(conn: Connection, chat_key: int) -> int:

@@ -51,6 +51,7 @@ class BotThread:
         work.cancel()
         await asyncio.wait({work})
         await self.app.end()
+        self.app.database.close()
         await bot.shutdown()
 
     def stop(self) -> None:

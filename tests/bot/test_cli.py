@@ -336,5 +336,5 @@ def test_every_command_and_option_has_a_help_text() -> None:
     root = get_command(cli.app)
     walk(root, "tertulia")
     assert set(root.commands) == {  # type: ignore[attr-defined]
-        *("chat", "complete", "eval", "quantize", "verify", "export", "pretrain"),
+        *("chat", "bot", "task", "complete", "dialogues", "eval", "quantize", "verify", "export", "pretrain"),
     }

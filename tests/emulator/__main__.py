@@ -31,14 +31,19 @@ def main() -> None:
         nerea = telegram.user("Nerea")
         chat = telegram.private(nerea)
         bot = BotProcess(telegram, Path(folder), EMBEDDED, TERTULIA_SEED="1").start()
+
+        def num_calls() -> int:
+            return len(telegram.calls(chat=chat)) + len(telegram.calls("answerCallbackQuery"))
+
         try:
             for line in SCRIPT:
-                shown = telegram.shown(chat)
+                shown, before = telegram.shown(chat), num_calls()
                 if shown and line in dict(shown[-1].buttons):
                     telegram.press(shown[-1], line)
                 else:
                     telegram.say(chat, nerea, line)
-                telegram.wait_quiet(3.0, 120)
+                telegram.wait_for(lambda before=before: num_calls() > before)
+                telegram.wait_quiet(2.0)
             print(telegram.transcript(chat))
         finally:
             bot.stop()

@@ -82,7 +82,7 @@ class Emulator(People):
         """What setMyCommands set: by scope ("default", "chat 42", with the language behind it)."""
         return self._do(lambda: dict(self.api.bot.commands))
 
-    def wait_for(self, predicate: Callable[[], T], timeout_s: float = 10.0, every_s: float = 0.01) -> T:
+    def wait_for(self, predicate: Callable[[], T], timeout_s: float = 90.0, every_s: float = 0.01) -> T:
         """Wait until `predicate()` is true and return what it gave. AssertionError, with the last calls, if not.
 
         It is asked again after each change, but not more often than `every_s`.
@@ -101,12 +101,12 @@ class Emulator(People):
             with self._condition:
                 self._condition.wait_for(lambda seen=version: self._version != seen, min(left, 0.2))
 
-    def wait_reply(self, chat: Chat, count: int = 1, timeout_s: float = 30.0) -> Sent:
+    def wait_reply(self, chat: Chat, count: int = 1, timeout_s: float = 90.0) -> Sent:
         """The `count`-th message that the chat got, as it was first sent."""
         self.wait_for(lambda: len(self.sent(chat)) >= count, timeout_s)
         return self.sent(chat)[count - 1]
 
-    def wait_quiet(self, seconds: float = 1.0, timeout_s: float = 60.0) -> None:
+    def wait_quiet(self, seconds: float = 1.0, timeout_s: float = 180.0) -> None:
         """Wait until everything is confirmed and the bot has called nothing but getUpdates for `seconds`."""
 
         def quiet() -> bool:

@@ -189,6 +189,15 @@ def test_on_a_full_disk_nothing_is_half_stored_and_it_goes_on_when_freed(small_d
         assert [row.update_id for row in log.inbox_pending()] == [*range(int(accepted)), 10_000]
 
 
+def test_old_versions_of_pages_do_not_fill_the_disk(small_disk: Path) -> None:
+    """The write-ahead log grows to 4 MB before SQLite empties it by itself: more than is there."""
+    with DialogueLog(sqlite_url(small_disk / "dialogues.db")) as log:
+        for number in range(150):
+            assert log.inbox_put(number, CHAT, 1, "c" * 9000)
+            log.inbox_done(number)
+        assert log.stats()["inbox_pending"] == 0
+
+
 def test_forgetting_on_a_full_disk_says_what_is_missing_and_can_be_asked_again(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     with DialogueLog(sqlite_url(small_disk / "dialogues.db")) as log:

@@ -119,3 +119,34 @@ def test_messages_in_flight_do_not_bring_a_forgotten_update_back(log: DialogueLo
     (row,) = rows(log)
     assert (row["user_id"], row["chat_id"], row["payload"], row["reply"]) == (None, 0, None, None)
     assert log.database.read(lambda conn: len(conn.execute(select(messages)).all())) == 2
+
+
+def test_undoing_answers_its_update_and_undoes_once(log: DialogueLog) -> None:
+    """A crash between undoing and answering would undo a second turn when the update is tried again."""
+    for word in ("uno", "dos"):
+        log.append_turn(CHAT, 5, word, f"re {word}", FACTS)
+    answers = ("Olvidado.", "No hay nada que deshacer.")
+    for number in (1, 2, 3):
+        log.inbox_put(number, CHAT, 5, "{}")
+    assert log.undo(CHAT, update_id=1, answers=answers)
+    assert log.undo(CHAT, update_id=1, answers=answers)
+    assert [message.text for message in log.history(CHAT)] == ["uno", "re uno"]
+    assert log.undo(CHAT, update_id=2, answers=answers)
+    assert not log.undo(CHAT, update_id=3, answers=answers)
+    assert not log.undo(CHAT, update_id=3, answers=answers)
+    assert [(row.state, row.reply) for row in log.inbox_pending()] == [
+        ("answered", answers[0]),
+        ("answered", answers[0]),
+        ("answered", answers[1]),
+    ]
+
+
+def test_an_edited_message_takes_the_place_of_its_turn_if_that_is_the_last(log: DialogueLog) -> None:
+    first, _ = log.append_turn(CHAT, 5, "uno", "re uno", FACTS)
+    log.inbox_put(1, CHAT, 5, "{}")
+    for _ in range(2):
+        second, _ = log.append_turn(CHAT, 5, "uno y medio", "re medio", FACTS, update_id=1, replaces=first)
+    assert [message.text for message in log.history(CHAT)] == ["uno y medio", "re medio"]
+    log.append_turn(CHAT, 5, "dos", "re dos", FACTS)
+    log.append_turn(CHAT, 5, "tarde", "re tarde", FACTS, replaces=second)
+    assert [message.text for message in log.history(CHAT)][0::2] == ["uno y medio", "dos", "tarde"]

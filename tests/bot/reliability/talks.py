@@ -85,7 +85,7 @@ def account(talks: list[Talk]) -> Account:
     return sum((talk.account() for talk in talks), Account(0, [], 0, True))
 
 
-def wait_answered(telegram: Emulator, talks: list[Talk], timeout_s: float = 60.0) -> Account:
+def wait_answered(telegram: Emulator, talks: list[Talk], timeout_s: float = 180.0) -> Account:
     """Wait until nobody waits any more, then a moment for what might come twice."""
     telegram.wait_for(lambda: all(talk.is_answered() for talk in talks), timeout_s)
     telegram.wait_quiet(QUIET_S, timeout_s)

@@ -32,7 +32,7 @@ def test_a_reply_follows_its_group_when_it_migrates(telegram: Emulator, start_bo
     update_id = telegram.say(group, ana, "@tertulia_bot zorzal 1-1")
     telegram.wait_for(lambda: telegram.confirmed(update_id))
     new = Talk(telegram, telegram.migrate(group), ana)
-    telegram.wait_for(lambda: new.answers() == ["zorzal 1-1"], 20)
+    telegram.wait_for(lambda: new.answers() == ["zorzal 1-1"])
 
 
 def test_a_group_that_throws_the_bot_out_is_left_in_peace(telegram: Emulator, start_bot: StartBot) -> None:
@@ -77,4 +77,4 @@ def test_a_message_deleted_meanwhile(telegram: Emulator, start_bot: StartBot, wh
         for shown in telegram.shown(talk.chat):
             assert shown.message_id is not None
             telegram.delete(talk.chat, shown.message_id)
-    telegram.wait_for(lambda: talk.answers() == ["zorzal 1-1"], 20)
+    telegram.wait_for(lambda: talk.answers() == ["zorzal 1-1"])

@@ -26,7 +26,14 @@ def forget(telegram: Emulator, talk: Talk) -> None:
     telegram.say(talk.chat, talk.user, "/olvidar")
     asked = telegram.wait_for(lambda: with_button(telegram, talk, es.BUTTON_FORGET))
     telegram.press(asked, es.BUTTON_FORGET)
-    telegram.wait_for(lambda: any(es.FORGOTTEN_ALL in shown.text for shown in telegram.shown(talk.chat)), 30)
+    wait_text(telegram, talk, es.FORGOTTEN_ALL)
+
+
+def wait_text(telegram: Emulator, talk: Talk, text: str) -> Sent:
+    """The bot's message that begins so."""
+    return telegram.wait_for(
+        lambda: next((shown for shown in telegram.shown(talk.chat)[::-1] if shown.text.startswith(text)), None)
+    )
 
 
 def with_button(telegram: Emulator, talk: Talk, button: str) -> Sent | None:
@@ -35,26 +42,26 @@ def with_button(telegram: Emulator, talk: Talk, button: str) -> Sent | None:
 
 
 def talk_a_lot(telegram: Emulator, start_bot: StartBot, **settings: str) -> tuple[BotProcess, Talk, Talk]:
-    """Two people who use everything that stores their words; a message and a rating are on the way when it crashes."""
+    """Two people who use everything that stores their words; then the bot crashes."""
     bot = start_bot(**settings)
     ana, eva = Talk.begin(telegram, 2)
+    updates = {}
     for talk in (ana, eva):
         mine = f"{WORD}{talk.user.id}"
-        telegram.say(talk.chat, talk.user, "/consentir")
-        telegram.say(talk.chat, talk.user, f"/personaje Eres {mine}")
-        for number in range(3):
-            telegram.say(talk.chat, talk.user, f"{mine} número {number}")
-        telegram.say(talk.chat, talk.user, "/nueva")
-        update_id = telegram.say(talk.chat, talk.user, f"{mine} otra vez")
-        telegram.wait_quiet(QUIET_S)
-        telegram.edit(update_id, f"{mine} y editado")
-        telegram.wait_quiet(QUIET_S)
-        reply = telegram.wait_for(lambda talk=talk: with_button(telegram, talk, es.BUTTON_CORRECT))
+        for text in ("/consentir", f"/personaje Eres {mine}", f"{mine} uno", f"{mine} dos", "/nueva"):
+            telegram.say(talk.chat, talk.user, text)
+        updates[talk.user.id] = telegram.say(talk.chat, talk.user, f"{mine} otra vez")
+    for talk in (ana, eva):
+        mine = f"{WORD}{talk.user.id}"
+        wait_text(telegram, talk, f"eco: {mine} otra vez")
+        telegram.edit(updates[talk.user.id], f"{mine} y editado")
+        wait_text(telegram, talk, f"eco: {mine} y editado")
+        reply = with_button(telegram, talk, es.BUTTON_CORRECT)
+        assert reply is not None
         telegram.press(reply, es.BUTTON_CORRECT)
-        telegram.wait_quiet(QUIET_S)
-        asked = telegram.shown(talk.chat)[-1].message_id
-        telegram.say(talk.chat, talk.user, f"mejor: {mine} corregido", reply_to=asked)
-        telegram.wait_quiet(QUIET_S)
+        asked = wait_text(telegram, talk, es.CORRECT_HOW.partition("{")[0])
+        telegram.say(talk.chat, talk.user, f"mejor: {mine} corregido", reply_to=asked.message_id)
+        wait_text(telegram, talk, es.CORRECTED)
     bot.kill()
     bot.start()
     return bot, ana, eva
@@ -76,8 +83,15 @@ def test_olvidar_leaves_no_byte_and_touches_nobody_else(telegram: Emulator, star
 
 
 def test_olvidar_is_not_undone_by_what_comes_again(telegram: Emulator, start_bot: StartBot) -> None:
-    bot, ana, _ = talk_a_lot(telegram, start_bot)
+    bot = start_bot()
+    ana, eva = Talk.begin(telegram, 2)
+    for talk in (ana, eva):
+        talk.say()
+    wait_answered(telegram, [ana, eva])
+    assert traces(bot.state, ana.said)
     forget(telegram, ana)
     telegram.fail("getUpdates", 1, "forget_offset")
-    telegram.wait_quiet(QUIET_S)
-    assert traces(bot.state, [f"{WORD}{ana.user.id}"]) == []
+    eva.say()
+    wait_answered(telegram, [eva])
+    assert traces(bot.state, ana.said) == []
+    assert traces(bot.state, eva.said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from operator import gt
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,10 @@ NUM_CHATS = 100
 
 @pytest.mark.parametrize("module", [ECHO, pytest.param(EMBEDDED, marks=pytest.mark.slow)])
 def test_every_nasty_message_is_answered(telegram: Emulator, start_bot: StartBot, tmp_path: Path, module: str) -> None:
+
+    def count(said: list[tuple[Talk, str]]) -> list[int]:
+        return [len(telegram.shown(talk.chat)) for talk, _ in said]
+
     prompts = tmp_path / "prompts.jsonl"
     bot = start_bot(module, ECHO_WORD_S="0", ECHO_PROMPTS=str(prompts))
     talks = Talk.begin(telegram, NUM_CHATS)
@@ -30,11 +36,13 @@ def test_every_nasty_message_is_answered(telegram: Emulator, start_bot: StartBot
     unanswered = []
     for at in range(0, len(texts), NUM_CHATS):  # one message a chat at a time, so that answers can be told apart
         said = list(zip(talks, texts[at : at + NUM_CHATS], strict=False))
-        before = [len(telegram.shown(talk.chat)) for talk, _ in said]
+        before = count(said)
         for talk, text in said:
             telegram.say(talk.chat, talk.user, text)
-        telegram.wait_quiet(QUIET_S if module == ECHO else 5.0, 600)
-        after = [len(telegram.shown(talk.chat)) for talk, _ in said]
+        with contextlib.suppress(AssertionError):  # then the messages are told below
+            telegram.wait_for(lambda said=said, old=before: all(map(gt, count(said), old)), 300, every_s=0.5)
+        telegram.wait_quiet(QUIET_S if module == ECHO else 5.0, 600)  # the second half of a long answer
+        after = count(said)
         unanswered += [repr(text[:40]) for (_, text), old, new in zip(said, before, after, strict=True) if new <= old]
         assert bot.running, bot.output[-2000:]
     assert unanswered == []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.bot.reliability.conftest import StartBot
 from tests.bot.reliability.talks import Talk, wait_answered
 from tests.emulator import Emulator
 
 
+@pytest.mark.slow  # it takes four conflicts to be sure
 def test_one_of_two_on_different_machines_leaves_saying_so(
     telegram: Emulator, start_bot: StartBot, tmp_path: Path
 ) -> None:
@@ -16,7 +19,7 @@ def test_one_of_two_on_different_machines_leaves_saying_so(
     folder = tmp_path / "otro"
     folder.mkdir()
     second = start_bot(folder=folder, wait=False)
-    telegram.wait_for(lambda: not (first.running and second.running), 60)
+    telegram.wait_for(lambda: not (first.running and second.running))
     leaves, stays = (first, second) if second.running else (second, first)
     assert leaves.process.returncode == 2
     assert leaves.output.splitlines()[-1].startswith("tertulia: another bot is running with this TELEGRAM_BOT_TOKEN")
