@@ -14,7 +14,6 @@ from training.pretrain.charla import Charla, fill, normal_form
 from training.pretrain.network import PretrainGPTJ, Shape
 from training.pretrain.probes import Probes, Question, greedy
 
-
 FORMS = 600  # of the held-out ways of asking: all of them would take ten minutes
 
 

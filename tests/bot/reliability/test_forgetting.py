@@ -7,7 +7,7 @@ from pathlib import Path
 from bot import texts_es as es
 from tests.bot.reliability.bot_process import BotProcess
 from tests.bot.reliability.conftest import StartBot
-from tests.bot.reliability.talks import QUIET_S, WORD, Talk, wait_answered
+from tests.bot.reliability.talks import WORD, Talk, wait_answered
 from tests.emulator import Emulator, Sent
 
 
