@@ -117,7 +117,7 @@ def crowd(people: int) -> None:
 def running(telegram: Emulator, module: str = ECHO, **settings: str | float) -> Iterator[BotProcess]:
     """A bot in a folder of its own that is gone at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        bot = BotProcess(telegram, Path(folder), module, **settings)
+        bot = BotProcess(telegram, Path(folder), module, **{"TERTULIA_LOG_LEVEL": "warning"} | settings)
         try:
             yield bot.start()
         finally:
