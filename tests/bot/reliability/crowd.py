@@ -22,8 +22,12 @@ class Crowd:
 
 
 def ask_at_once(telegram: Emulator, count: int, timeout_s: float) -> Crowd:
-    """`count` people ask at the same moment."""
+    """`count` people, whom the bot knows, ask at the same moment."""
     chats = [telegram.private(telegram.user(f"Persona {number}")) for number in range(count)]
+    for chat in chats:  # who has answered the notice about consent gets no other before the first reply
+        telegram.say(chat, None, "/consentir")
+    telegram.wait_for(lambda: {chat.id for chat in chats} <= {sent.chat_id for sent in telegram.sent()}, timeout_s, 0.5)
+    time.sleep(1.1)  # a second after a message the bot may speak again
     telegram.hold()
     for number, chat in enumerate(chats):
         telegram.say(chat, None, ASKED[number % len(ASKED)])
