@@ -25,7 +25,8 @@ from training.dialogues import Chat
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-GIVE_UP_S = 3600.0  # of failing without a 429: then something is wrong with this one message
+GIVE_UP_S = 3600.0  # of failing without a 429 while Telegram answers: then something is wrong with this one message
+SILENT_S = 90.0  # since Telegram last answered anything: then it is away
 FLOOD_SLACK_S = 0.3
 
 
@@ -120,6 +121,8 @@ class Delivery:
                 raise self._refused(now_id, error) from None
             except TelegramError as error:
                 self._failed(error)
+                if not 0 <= self.metrics.poll_age() < SILENT_S:
+                    began = time.monotonic()
                 if time.monotonic() - began > GIVE_UP_S:
                     raise Undeliverable(type(error).__name__) from None
                 await asyncio.sleep(backoff_s(attempt))

@@ -14,7 +14,7 @@ from bot import texts_es as es
 from bot.context import Context, Dropped
 from bot.delivery import Undeliverable
 from bot.inbox import Job
-from bot.incoming import Incoming
+from bot.incoming import PLATFORM, Incoming
 from bot.limits import is_old, today
 from bot.splitting import is_visible
 from bot.tasks import TASKS
@@ -69,6 +69,7 @@ async def _answer(context: Context, job: Job) -> None:
     incoming = job.incoming
     if incoming.kind == "moved":
         context.delivery.moved(incoming.chat.chat_id, incoming.moved_to)
+        await context.database.insist(context.log.move_chat, PLATFORM, incoming.chat.chat_id, incoming.moved_to)
         return
     if not context.limits.is_allowed(incoming):
         if incoming.kind == "button":
@@ -78,8 +79,14 @@ async def _answer(context: Context, job: Job) -> None:
         return
     if await context.database.insist(context.log.blocked, incoming.user_id) and not context.is_admin(job):
         return
+    if incoming.kind == "message" and incoming.command not in ALWAYS and is_old(incoming.date, OLD_S):
+        if context.is_first_time("away", job.chat, OLD_S):
+            await context.say(job, es.WAS_AWAY)
+        return
     if job.is_excess:
-        if context.is_first_time("excess", job.chat, 60.0):
+        if incoming.kind == "button":
+            await context.toast(job)
+        elif context.is_first_time("excess", job.chat, 60.0):
             await context.say(job, es.TOO_MANY)
         return
     costs = incoming.kind != "button" or incoming.text.startswith("again:")
@@ -93,17 +100,15 @@ async def _route(context: Context, job: Job) -> None:
     if incoming.kind == "button":
         await handlers_buttons.press(context, job)
     elif incoming.kind == "edit":
-        if incoming.command is None and incoming.text and not is_old(incoming.date, 24 * OLD_S):
+        if incoming.command is None and incoming.text:
             await handlers_chat.ask_again(context, job)
         elif incoming.command in es.ADMIN_COMMANDS:
             await context.say(job, es.ADMIN_ONLY)
     elif incoming.media is not None:
-        await context.say(job, es.NOT_TEXT.get(incoming.media, es.NOT_TEXT_ELSE))
+        if not incoming.album or context.is_first_time(f"album {incoming.album}", job.chat, OLD_S):
+            await context.say(job, es.NOT_TEXT.get(incoming.media, es.NOT_TEXT_ELSE))
     elif incoming.command is not None:
         await _command(context, job, incoming.command)
-    elif is_old(incoming.date, OLD_S):
-        if context.is_first_time("away", job.chat, OLD_S):
-            await context.say(job, es.WAS_AWAY)
     elif handlers_buttons.is_correction(incoming):
         await handlers_buttons.correct(context, job)
     elif not is_visible(incoming.text):

@@ -5,7 +5,6 @@ anything; a button too old to be answered still does its work.
 """
 
 import re
-import time
 from collections.abc import Awaitable, Callable
 
 from telegram import ForceReply
@@ -93,6 +92,8 @@ async def _consent(context: Context, job: Job, about: str) -> None:
     if about not in ("yes", "no"):
         return
     await context.database.insist(context.log.set_consent, job.incoming.user_id, about == "yes")
+    if about == "no":
+        context.watch.forgot.set()
     await context.toast(job)
     await _show_instead(context, job, es.CONSENT_GIVEN if about == "yes" else es.CONSENT_REFUSED)
 
@@ -109,10 +110,7 @@ async def _length(context: Context, job: Job, about: str) -> None:
 
 async def _prefer(context: Context, job: Job, name: str, value: float | None) -> None:
     await context.toast(job)
-    values = await context.database.insist(context.log.preferences, job.chat)
-    values = {key: old for key, old in values.items() if key != name} | ({} if value is None else {name: value})
-    await context.database.insist(context.log.set_preferences, job.chat, values)
-    text, markup = preferences_page(values)
+    text, markup = preferences_page(await context.database.insist(context.log.set_preference, job.chat, name, value))
     await context.delivery.replace(job.chat, job.incoming.message_id, text, markup)
 
 
@@ -125,11 +123,12 @@ async def _forget(context: Context, job: Job, about: str) -> None:
     await context.toast(job)
     if what == "yes":
         # What is in the making of theirs, in any chat, is not to come back after it.
-        context.forgotten[user_id] = time.monotonic()
+        context.forgotten[user_id] = job.arrived
         for running in context.running.values():
-            if running.user_id == user_id:
+            if running.user_id == user_id and running.began < job.arrived:
                 running.cancel.set()
-        await context.database.insist(context.log.forget, user_id)
+        await context.database.insist(context.log.forget, user_id, up_to=job.update_id)
+        context.watch.forgot.set()
         context.noticed.discard(user_id)
     await _show_instead(context, job, es.FORGOTTEN_ALL if what == "yes" else es.KEPT_ALL)
 

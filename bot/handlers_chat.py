@@ -9,12 +9,13 @@ from collections.abc import Callable
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 
 from bot import texts_es as es
-from bot.context import NEVER, Context
+from bot.context import NEVER, Context, Dropped
 from bot.inbox import Job
 from bot.making import Made, make_reply, make_task_reply
 from bot.splitting import is_visible, tidy
 from bot.tasks import Task
 from training.dialogues import LoggedMessage
+from training.errors import Forgotten, NothingToReplace
 
 
 async def converse(context: Context, job: Job) -> None:
@@ -37,13 +38,16 @@ async def repeat(context: Context, job: Job) -> None:
     if made is None:
         return
 
-    reply, facts = made.reply, made.facts(context)
+    reply, facts, asked = made.reply, made.facts(context), history[turn].id
 
     def store() -> int:
-        ids = tuple(reply.ids) or None
-        return context.log.replace_reply(job.chat, reply.text, facts, reply_ids=ids, update_id=job.update_id)
+        ids, update_id = tuple(reply.ids) or None, job.update_id
+        return context.log.replace_reply(job.chat, reply.text, facts, reply_ids=ids, update_id=update_id, answers=asked)
 
-    await _keep(context, job, made, store)
+    try:
+        await _keep(context, job, made, store)
+    except NothingToReplace:  # who had asked it was forgotten meanwhile
+        await made.preview.finish(es.NOTHING_TO_REPEAT, None)
 
 
 async def ask_again(context: Context, job: Job) -> None:
@@ -119,8 +123,12 @@ def _append(context: Context, job: Job, made: Made, replaces: int | None = None)
 
 
 async def _keep(context: Context, job: Job, made: Made, store: Callable[[], int]) -> None:
-    """Store a reply, then deliver it."""
-    reply_id = await context.database.insist(store)
+    """Store a reply, then deliver it. Raises Dropped if the person was forgotten meanwhile."""
+    try:
+        reply_id = await context.database.insist(store)
+    except Forgotten:
+        await made.preview.take_away()
+        raise Dropped from None
     text = tidy(made.reply.text)
     if made.reply.finish == "cancelled":
         text += f" {es.STOPPED_TELEGRAM}"

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1000  # then Telegram keeps what follows until there is room
 MAX_PER_CHAT = 100  # what a chat sends beyond is told so at once
+MAX_URGENT = 20  # of one chat at a time, likewise: each of them is answered at the chat's pace
 MAX_ATTEMPTS = 10  # crashes over one update; then it is given up
 
 
@@ -62,6 +63,8 @@ class Inbox:
         self.database, self.me, self.metrics = database, me, metrics
         self.handle, self.is_urgent = handle, is_urgent
         self._queues: dict[Chat, deque[Job]] = {}
+        self._urgent: Counter[Chat] = Counter()
+        self._in_line: set[int] = set()  # the numbers of jobs that wait or run
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._room = asyncio.Event()
@@ -97,7 +100,11 @@ class Inbox:
             self.metrics.updates.labels("unreadable").inc()
             logger.warning("update=%s cannot be stored error=%s", incoming.update_id, type(error).__name__)
             return
-        if not is_new:
+        # A commit whose answer was lost with the connection is found done at the second try: then it is not in line.
+        if not is_new and (
+            incoming.update_id in self._in_line
+            or not await self.database.insist(log.inbox_is_pending, incoming.update_id)
+        ):
             self.metrics.updates.labels("repeated").inc()
             return
         self.metrics.updates.labels("accepted").inc()
@@ -149,11 +156,17 @@ class Inbox:
     def _put(self, job: Job) -> None:
         if self._stopping:
             return  # it is stored: the next run finds it
+        self._in_line.add(job.update_id)
         self._count(+1)
         queue = self._queues.get(job.chat)
-        job.is_excess = queue is not None and len(queue) >= MAX_PER_CHAT and not job.is_recovered
-        if job.is_excess or self.is_urgent(job.incoming):
+        is_urgent = self.is_urgent(job.incoming)
+        is_full = self._urgent[job.chat] >= MAX_URGENT if is_urgent else len(queue or ()) >= MAX_PER_CHAT
+        job.is_excess = is_full and not job.is_recovered
+        if job.is_excess:
             self._start(self._run(job))
+        elif is_urgent:
+            self._urgent[job.chat] += 1
+            self._start(self._run_urgent(job))
         elif queue is None:
             self._queues[job.chat] = deque([job])
             self._start(self._in_order(job.chat))
@@ -167,12 +180,23 @@ class Inbox:
             queue.popleft()
         del self._queues[chat]
 
+    async def _run_urgent(self, job: Job) -> None:
+        try:
+            await self._run(job)
+        finally:
+            self._urgent -= Counter({job.chat: 1})  # without what is zero
+
     async def _run(self, job: Job) -> None:
         try:
             if job.is_recovered and not await self._may_try_again(job):
                 return
             await self.handle(job)
+        except Exception:
+            # `handle` lets nothing through; were it otherwise, the chat's next jobs would wait for ever.
+            self.metrics.errors.labels("bug").inc()
+            logger.exception("update=%s was left", job.update_id)
         finally:
+            self._in_line.discard(job.update_id)
             self._count(-1)
 
     async def _may_try_again(self, job: Job) -> bool:

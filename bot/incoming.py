@@ -33,11 +33,12 @@ class Incoming:
     chat: Chat
     user_id: int  # negative: written in the name of a chat (anonymous admin, channel)
     message_id: int
-    date: datetime
+    date: datetime  # when it was written, of an edit when it was edited
     text: str = ""  # tidy, without the mention of the bot; a button's data
     command: str | None = None  # its name; `text` is then what stands behind it
     is_forwarded: bool = False
     media: str | None = None  # the kind of what is not text
+    album: str = ""  # what several photos that were sent together have in common
     replied_text: str = ""  # of the message that this one answers
     replied_to_bot: bool = False
     replied_user_id: int = 0  # who wrote it
@@ -84,8 +85,8 @@ def _message(update_id: int, message: Message, is_edit: bool, me: User) -> Incom
         return None
     text = tidy(message.text or message.caption or "")
     media = _media(message)
-    if not text and media is None and message.text is None:
-        return None  # a service message: somebody joined, a title changed
+    if message.text is None and (is_edit or (not text and media is None)):
+        return None  # a service message: somebody joined, a title changed; or a place that moves, a photo's new caption
     is_forwarded = message.forward_origin is not None
     command, rest, addressee = _command(text)
     is_private = message.chat.type == "private"
@@ -100,16 +101,17 @@ def _message(update_id: int, message: Message, is_edit: bool, me: User) -> Incom
         update_id=update_id,
         kind="edit" if is_edit else "message",
         chat=chat_of(message),
-        user_id=author.id if author is not None and message.sender_chat is None else _chat_identity(message),
+        user_id=_author(message),
         message_id=message.message_id,
-        date=message.date,
+        date=(message.edit_date if is_edit else None) or message.date,
         text=text,
         command=command,
         is_forwarded=is_forwarded,
         media=media if not message.text else None,
         replied_text=tidy(answered.text or answered.caption or "") if answered is not None else "",
         replied_to_bot=to_bot,
-        replied_user_id=answered.from_user.id if answered is not None and answered.from_user is not None else 0,
+        replied_user_id=_author(answered) if answered is not None else 0,
+        album=message.media_group_id or "",
     )
 
 
@@ -137,8 +139,11 @@ def chat_of(message: Message) -> Chat:
     return Chat(PLATFORM, message.chat_id, thread_id or 0)
 
 
-def _chat_identity(message: Message) -> int:
-    return message.sender_chat.id if message.sender_chat is not None else message.chat_id
+def _author(message: Message) -> int:
+    """Who wrote it: a person, or the chat in whose name it was written."""
+    if message.sender_chat is not None:
+        return message.sender_chat.id
+    return message.from_user.id if message.from_user is not None else message.chat_id
 
 
 def _command(text: str) -> tuple[str | None, str, str]:

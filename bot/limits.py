@@ -61,8 +61,9 @@ class Limits:
             person.written.popleft()
         a_minute, a_day = self.settings.messages_per_minute, self.settings.messages_per_day
         if a_minute and len(person.written) >= a_minute:
-            wait_s = max(1, round(person.written[0] + MINUTE_S - when))
-            return Refusal("fast", wait_s)
+            # At most a minute: of two chats that are behind, the later messages may have come first.
+            wait_s = round(person.written[0] + MINUTE_S - when)
+            return Refusal("fast", min(max(1, wait_s), round(MINUTE_S)))
         person.told.discard("fast")
         if a_day and person.num_today >= a_day:
             return Refusal("day")

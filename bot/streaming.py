@@ -63,6 +63,18 @@ class Preview:
             return await self.delivery.replace(self.chat, self.message_id, text, markup)
         return await self.delivery.send(self.chat, text, markup=markup, reply_to=self.reply_to)
 
+    async def take_away(self) -> None:
+        """Delete what was shown by edits, since nothing will take its place; a draft goes by itself."""
+        message_id = self.message_id
+        if message_id is None:
+            return
+
+        async def make(chat_id: int) -> bool:
+            return await self.delivery.bot.delete_message(chat_id, message_id)
+
+        with contextlib.suppress(Undeliverable):
+            await self.delivery.insist(self.chat.chat_id, make)
+
     async def _show(self, text: str) -> None:
         if not is_visible(text):
             await self._type()

@@ -15,12 +15,16 @@ def of(conn: Connection, user_id: int) -> bool | None:
     return conn.execute(query).scalar()
 
 
-def record(conn: Connection, user_id: int, granted: bool, text_version: int = 1, source: str = "bot") -> None:
-    """Add a line to the ledger; a withdrawal erases at once what only training kept."""
-    row = {"user_id": user_id, "granted": granted, "text_version": text_version, "source": source}
-    conn.execute(insert(consents).values(**row, created_at=now()))
-    if not granted:
-        _withdraw(conn, user_id)
+def record(conn: Connection, user_id: int, granted: bool, text_version: int = 1, source: str = "bot") -> int:
+    """Add a line to the ledger, unless it would say what the last one says -> rows erased.
+
+    A withdrawal erases at once what only training kept.
+    """
+    row = {"granted": granted, "text_version": text_version, "source": source}
+    last = select(*(consents.c[name] for name in row)).where(consents.c.user_id == user_id)
+    if conn.execute(last.order_by(consents.c.id.desc()).limit(1)).first() != tuple(row.values()):
+        conn.execute(insert(consents).values(user_id=user_id, **row, created_at=now()))
+    return 0 if granted else _withdraw(conn, user_id)
 
 
 def without(user: ColumnElement[int]) -> ColumnElement[bool]:
@@ -66,8 +70,8 @@ def block(conn: Connection, user_id: int, blocked: bool) -> None:
         conn.execute(delete(blocks).where(blocks.c.user_id == user_id))
 
 
-def _withdraw(conn: Connection, user_id: int) -> None:
-    """Only what an open conversation still needs as context stays, until that is closed."""
+def _withdraw(conn: Connection, user_id: int) -> int:
+    """Only what an open conversation still needs as context stays, until that is closed -> rows erased."""
     closed = messages.c.conversation_id.in_(select(conversations.c.id).where(conversations.c.closed_at.is_not(None)))
-    erase_text(conn, and_(of_user(user_id), or_(closed, messages.c.state != "live")))
-    conn.execute(delete(corrections).where(corrections.c.user_id == user_id))
+    num_erased = erase_text(conn, and_(of_user(user_id), or_(closed, messages.c.state != "live")))
+    return num_erased + conn.execute(delete(corrections).where(corrections.c.user_id == user_id)).rowcount

@@ -1,19 +1,21 @@
 """What the log asks of a database, SQLite or PostgreSQL: a transaction of work, and erased bytes driven out of files.
 
-Always: `write` returns after the commit is on disk; a failure is a LogError of one line, without a value of any row.
+Always: `write` returns after the commit is on disk; a failure is a LogError of one line, without a value of any row, or
+an UnstorableError, which no retry mends.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
 
-from training.errors import LogError
+from training.errors import LogError, UnstorableError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -73,6 +75,15 @@ def parse_url(url: str) -> URL:
 def sqlite_url(path: Path) -> str:
     """The URL of an SQLite file, whatever is in its name."""
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+@contextmanager
+def refusing_unstorable(name: str) -> Iterator[None]:
+    """Raises UnstorableError for a number that the database `name` cannot hold: each driver says it in its own way."""
+    try:
+        yield
+    except (DataError, OverflowError):
+        raise UnstorableError(f"{name}: a value is too large to be stored") from None
 
 
 def reason(error: DBAPIError) -> str:

@@ -4,7 +4,7 @@ Always: what a method stored is on disk when it returns, and nothing of it is if
 from any thread. Without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from sqlalchemy import select, update
 
-from training import consent, figures, forgetting, inbox_table, ratings, turns
+from training import consent, consented, figures, forgetting, inbox_table, ratings, turns
+from training.consented import ConsentedDialogue
 from training.database import Database, parse_url, sqlite_url
 from training.records import Chat, InboxRow, LoggedMessage, ReplyFacts
 from training.schema import chats, now
 
-__all__ = ["Chat", "DialogueLog", "InboxRow", "LoggedMessage", "ReplyFacts", "sqlite_url"]
+__all__ = ["Chat", "ConsentedDialogue", "DialogueLog", "InboxRow", "LoggedMessage", "ReplyFacts", "sqlite_url"]
 
 
 class DialogueLog:
@@ -25,6 +26,7 @@ class DialogueLog:
 
     def __init__(self, url: str) -> None:
         self.database = _open(url)
+        self._is_compact = True  # but for what earlier runs left, which `purge` drives out
 
     @property
     def recovered_from(self) -> Path | None:
@@ -49,7 +51,10 @@ class DialogueLog:
     # Conversations
 
     def history(self, chat: Chat) -> list[LoggedMessage]:
-        """User and assistant messages of the open conversation, oldest first; the system text is `system`."""
+        """The last messages of user and assistant in the open conversation, oldest first; the system text is `system`.
+
+        No more than `turns.HISTORY` and as many again: a model's context holds fewer.
+        """
         return self.database.read(lambda conn: turns.history(conn, chat))
 
     def append_turn(
@@ -69,7 +74,8 @@ class DialogueLog:
 
         With `update_id` the inbox row becomes "answered" in the same transaction; if it was already, the ids it has
         come back and nothing is stored twice. `external_id` is the platform's number of the user's message.
-        `replaces` is the message that was edited: its turn is undone with it, if it is the last one.
+        `replaces` is the message that was edited: its turn is undone with it, if it is the last one. Raises Forgotten
+        if the inbox row was closed meanwhile.
         """
         return self.database.write(
             lambda conn: turns.append_turn(
@@ -86,10 +92,16 @@ class DialogueLog:
         *,
         reply_ids: tuple[int, ...] | None = None,
         update_id: int | None = None,
+        answers: int | None = None,
     ) -> int:
-        """Another reply instead of the last one -> its id. Raises NothingToReplace."""
+        """Another reply instead of the last one -> its id. Raises NothingToReplace, Forgotten.
+
+        `answers` is the user's message that it was made for: if that is no longer the last one, nothing is stored.
+        """
         return self.database.write(
-            lambda conn: turns.replace_reply(conn, chat, reply, facts, reply_ids=reply_ids, update_id=update_id)
+            lambda conn: turns.replace_reply(
+                conn, chat, reply, facts, reply_ids=reply_ids, update_id=update_id, answers=answers
+            )
         )
 
     def undo(self, chat: Chat, *, update_id: int | None = None, answers: tuple[str, str] | None = None) -> bool:
@@ -122,6 +134,10 @@ class DialogueLog:
     def set_preferences(self, chat: Chat, values: Mapping[str, float | int]) -> None:
         self._set(chat, {"preferences": dict(values)})
 
+    def set_preference(self, chat: Chat, name: str, value: float | None) -> dict[str, float | int]:
+        """Change one of them, None: take it away -> all that hold now. Two changes at once both hold."""
+        return self.database.write(lambda conn: turns.set_preference(conn, chat, name, value))
+
     def preferences(self, chat: Chat) -> dict[str, float | int]:
         return dict(self._get(chat, "preferences") or {})
 
@@ -148,18 +164,19 @@ class DialogueLog:
 
         `text_version` is the number of the notice's wording. Raises LogCompactionError as `forget` does.
         """
-        self.database.write(lambda conn: consent.record(conn, user_id, granted, text_version, source))
-        if not granted:
-            self.database.compact()
+        num_erased = self.database.write(lambda conn: consent.record(conn, user_id, granted, text_version, source))
+        if num_erased or not (granted or self._is_compact):  # mostly nothing, and to compact takes 10 ms a megabyte
+            self._compact()
 
-    def forget(self, user_id: int) -> int:
+    def forget(self, user_id: int, *, up_to: int | None = None) -> int:
         """Erase all that is stored of a person, in the files too -> rows.
 
+        `up_to` is the update that asked for it: what is in the inbox since then is new, and will be answered.
         Raises LogCompactionError if the rows are gone but bytes remain; asking again goes on. Damaged files that were
         set aside are deleted: nothing in them can be erased alone.
         """
-        rows = self.database.write(lambda conn: forgetting.forget(conn, user_id))
-        self.database.compact()
+        rows = self.database.write(lambda conn: forgetting.forget(conn, user_id, up_to))
+        self._compact()
         self.database.drop_set_aside(now())
         return rows
 
@@ -180,7 +197,7 @@ class DialogueLog:
     def purge(self, older_than: datetime) -> int:
         """Erase text without consent from before `older_than`, also in the files -> messages erased."""
         num_erased = self.database.write(lambda conn: forgetting.purge(conn, older_than))
-        self.database.compact()
+        self._compact()
         self.database.drop_set_aside(older_than)
         return num_erased
 
@@ -188,11 +205,19 @@ class DialogueLog:
         """Counts of everything, mean latencies, the size on disk."""
         return {**self.database.read(figures.stats), "size_bytes": self.database.size_bytes()}
 
+    def consented_dialogues(self) -> Iterator[ConsentedDialogue]:
+        """What may be trained on now: the dialogues of people who consent, oldest first, read piece by piece."""
+        return consented.dialogues(self.database)
+
     # Inbox
 
     def inbox_put(self, update_id: int, chat: Chat, user_id: int | None, payload: str) -> bool:
         """Store an update before it is confirmed; False: its number was seen before."""
         return self.database.write(lambda conn: inbox_table.put(conn, update_id, chat, user_id, payload))
+
+    def inbox_is_pending(self, update_id: int) -> bool:
+        """True if that update is stored and not done."""
+        return self.database.read(lambda conn: inbox_table.is_pending(conn, update_id))
 
     def inbox_pending(self) -> list[InboxRow]:
         """What is not done, in the order of arrival."""
@@ -217,6 +242,11 @@ class DialogueLog:
     def inbox_clean(self, older_than: datetime) -> int:
         """Delete numbers of updates that came before `older_than`, none younger than 48 hours -> how many."""
         return self.database.write(lambda conn: inbox_table.clean(conn, older_than))
+
+    def _compact(self) -> None:
+        self._is_compact = False
+        self.database.compact()
+        self._is_compact = True
 
     def _erasing(self, value: Any) -> Any:
         self.database.tidy()

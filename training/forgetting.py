@@ -15,14 +15,15 @@ from training import consent, inbox_table
 from training.schema import blocks, chats, consents, conversations, corrections, inbox, messages, ratings, replies
 
 
-def forget(conn: Connection, user_id: int) -> int:
+def forget(conn: Connection, user_id: int, up_to: int | None = None) -> int:
     """Delete a person's messages and the replies to them, corrections, ratings, settings, consent and inbox -> rows.
 
-    A chat where nobody else wrote goes whole; in a group what others said stays.
+    A chat where nobody else wrote goes whole; in a group what others said stays. `up_to` is the update that asked.
     """
+    # The inbox first: a reply that is stored at this moment is through then, and goes with the rest.
+    rows = inbox_table.forget(conn, user_id, up_to)
     own_chats = _own_chats(conn, user_id)
     own_conversations = select(conversations.c.id).where(conversations.c.chat.in_(own_chats))
-    rows = 0
     for table in (corrections, ratings):
         rows += conn.execute(delete(table).where(table.c.user_id == user_id)).rowcount
     theirs = or_(consent.of_user(user_id), messages.c.conversation_id.in_(own_conversations))
@@ -32,8 +33,7 @@ def forget(conn: Connection, user_id: int) -> int:
     rows += conn.execute(delete(conversations).where(empty, conversations.c.closed_at.is_not(None))).rowcount
     theirs = chats.c.system_by == user_id
     rows += conn.execute(update(chats).where(theirs).values(system="", system_by=None)).rowcount
-    rows += conn.execute(delete(consents).where(consents.c.user_id == user_id)).rowcount
-    return rows + inbox_table.forget(conn, user_id)
+    return rows + conn.execute(delete(consents).where(consents.c.user_id == user_id)).rowcount
 
 
 def purge(conn: Connection, older_than: datetime) -> int:

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, select, update
 
+from training.errors import Forgotten
 from training.records import Chat, InboxRow
 from training.schema import add_unless_there, inbox, now
 
 # Telegram repeats what is not confirmed for a day; twice that is safe.
 KEEP_NUMBERS = timedelta(hours=48)
-_PENDING = inbox.c.state.in_(("new", "answered"))
+_OPEN = ("new", "answered")
+_PENDING = inbox.c.state.in_(_OPEN)
 _MAX_ERROR = 200
 
 
@@ -40,9 +42,17 @@ def pending(conn: Connection) -> list[InboxRow]:
     ]
 
 
+def is_pending(conn: Connection, update_id: int) -> bool:
+    return conn.execute(select(inbox.c.id).where(inbox.c.update_id == update_id, _PENDING)).first() is not None
+
+
 def answer_of(conn: Connection, update_id: int) -> int | None:
-    """The message that answers an update already, if it is a turn."""
-    return conn.execute(select(inbox.c.reply_id).where(inbox.c.update_id == update_id)).scalar()
+    """The message that answers an update already, if it is a turn. Raises Forgotten if it was closed without one."""
+    query = select(inbox.c.state, inbox.c.reply_id).where(inbox.c.update_id == update_id)
+    row = conn.execute(query.with_for_update()).first()  # held: `forget` waits for what is being stored
+    if row is not None and row.reply_id is None and row.state not in _OPEN:
+        raise Forgotten(f"update {update_id} was closed before it was answered")
+    return None if row is None else row.reply_id
 
 
 def reply_of(conn: Connection, update_id: int) -> str | None:
@@ -87,11 +97,17 @@ def clean(conn: Connection, older_than: datetime) -> int:
     return conn.execute(delete(inbox).where(~_PENDING, inbox.c.received_at < before)).rowcount
 
 
-def forget(conn: Connection, user_id: int) -> int:
-    """Of a user's rows, and those of the private chat, keep the update's number only -> how many there were."""
+def forget(conn: Connection, user_id: int, up_to: int | None = None) -> int:
+    """Of a user's rows, and those of the private chat, keep the update's number only -> how many there were.
+
+    With `up_to`, those that arrived after that update stay.
+    """
     theirs = inbox.c.user_id == user_id
     if user_id:  # 0 is the chat of rows that were forgotten
         theirs |= inbox.c.chat_id == user_id
+    last = None if up_to is None else conn.execute(select(inbox.c.id).where(inbox.c.update_id == up_to)).scalar()
+    if last is not None:
+        theirs &= inbox.c.id <= last
     nothing = {"payload": None, "reply": None, "error": None, "user_id": None, "chat_id": 0, "thread_id": 0}
     return conn.execute(update(inbox).where(theirs).values(**nothing, reply_id=None, state="done")).rowcount
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from training.database import Database, T, Work, reason
+from training.database import Database, T, Work, reason, refusing_unstorable
 from training.errors import LogCompactionError, LogError
 from training.migrations import migrate
 from training.schema import metadata
@@ -49,14 +49,14 @@ class Postgres(Database):
 
     def write(self, work: Work[T]) -> T:
         try:
-            with self._engine.begin() as conn:
+            with refusing_unstorable(self.name), self._engine.begin() as conn:
                 return work(conn)
         except DBAPIError as error:
             raise LogError(f"{self.name}: {reason(error)}") from error
 
     def read(self, work: Work[T]) -> T:
         try:
-            with self._engine.connect() as conn:
+            with refusing_unstorable(self.name), self._engine.connect() as conn:
                 conn = conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 with conn.begin():
                     return work(conn)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from training import damaged
-from training.database import Database, T, Work, reason
+from training.database import Database, T, Work, reason, refusing_unstorable
 from training.errors import LogCompactionError, LogError
 from training.migrations import migrate
 
@@ -64,9 +64,10 @@ class SqliteFile(Database):
         """Write the file anew, then empty the write-ahead log.
 
         secure_delete does not reach the copies that SQLite leaves when it moves rows between pages: with rows changed
-        at random, 7 of 12 logs still held some of the deleted text; after VACUUM none did.
+        at random, 7 of 12 logs still held some of the deleted text; after VACUUM none did. The first statement finds
+        out whether another process reads the file: each VACUUM meanwhile would add a whole copy to the log.
         """
-        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
             if self._alone(statement, self._busy_timeout_s):
                 raise LogCompactionError(
                     f"{self.name}: the rows are erased, but another process reads the file and keeps their bytes in "
@@ -107,7 +108,7 @@ class SqliteFile(Database):
     def _try(self, work: Work[T], begin: str) -> T:
         conn = self._follow()
         self._begin = begin
-        with conn.begin():
+        with refusing_unstorable(self.name), conn.begin():
             return work(conn)
 
     def _alone(self, statement: str, busy_timeout_s: float) -> bool:

@@ -66,6 +66,26 @@ def test_an_answer_that_was_lost_means_twice_at_most_never_nothing(telegram: Emu
     assert 1 <= len(telegram.sent(chat)) <= 2
 
 
+@pytest.mark.parametrize("answers_polls", [True, False])
+def test_it_gives_a_message_up_only_while_telegram_answers(
+    telegram: Emulator, chat: Chat, monkeypatch: pytest.MonkeyPatch, answers_polls: bool
+) -> None:
+    """An hour without a network is no reason to lose the replies of that hour."""
+    monkeypatch.setattr("bot.delivery.GIVE_UP_S", 0.5)
+    telegram.fail("sendMessage", 3, "500")
+
+    async def send(delivery: Delivery) -> int:
+        if answers_polls:
+            delivery.metrics.polled()
+        return await delivery.send(key(chat), "hola")
+
+    if answers_polls:
+        with pytest.raises(Undeliverable):
+            deliver(telegram, send)
+    else:
+        assert deliver(telegram, send)
+
+
 @pytest.mark.parametrize("kind", ["400", "403"])
 def test_what_is_refused_is_not_tried_again(telegram: Emulator, chat: Chat, kind: str) -> None:
     telegram.fail("sendMessage", None, kind)

@@ -11,7 +11,7 @@ import pytest
 from telegram import User
 
 from bot.database import Database
-from bot.inbox import MAX_ATTEMPTS, MAX_PER_CHAT, Inbox, Job
+from bot.inbox import MAX_ATTEMPTS, MAX_PER_CHAT, MAX_URGENT, Inbox, Job
 from bot.metrics import Metrics
 from training.dialogues import DialogueLog, sqlite_url
 from training.errors import LogError
@@ -203,6 +203,79 @@ def test_accept_waits_while_the_log_cannot_be_written(log: DialogueLog, monkeypa
         await settled(inbox)
 
     with_inbox(log, nothing, do)
+
+
+def test_a_commit_whose_answer_was_lost_is_answered_all_the_same(
+    log: DialogueLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try finds the number there: passed over as a repetition, it would wait for the next start."""
+    put, failures, seen = log.inbox_put, [LogError("the connection is lost")], []
+
+    def cut_after(*args: Any) -> bool:
+        is_new = put(*args)
+        if failures:
+            raise failures.pop()
+        return is_new
+
+    monkeypatch.setattr(log, "inbox_put", cut_after)
+
+    async def note(job: Job) -> None:
+        await asyncio.sleep(0.05)
+        seen.append(job.update_id)
+        log.inbox_done(job.update_id)
+
+    async def do(inbox: Inbox) -> None:
+        for number in (1, 1, 2, 2):
+            await inbox.accept(update(number))
+        await settled(inbox)
+        await inbox.accept(update(1))
+        await settled(inbox)
+
+    with_inbox(log, note, do)
+    assert seen == [1, 2]
+
+
+def test_a_chat_that_sends_what_is_urgent_without_end_stops_no_other(log: DialogueLog) -> None:
+    """Each is answered at its chat's pace: a thousand of them would fill the bot for everybody."""
+    excess, released = [], asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        if job.is_excess:
+            excess.append(job.update_id)
+        elif job.chat.chat_id == 7:
+            await released.wait()
+
+    async def do(inbox: Inbox) -> None:
+        for number in range(1100):
+            await asyncio.wait_for(inbox.accept(update(number, text="/parar")), 10)
+        await asyncio.wait_for(inbox.accept(update(5000, 8)), 10)
+        released.set()
+        await settled(inbox)
+        await inbox.accept(update(6000, text="/parar"))
+        await settled(inbox)
+
+    with_inbox(log, handle, do)
+    assert excess == list(range(MAX_URGENT, 1100))
+
+
+def test_an_error_that_nobody_caught_ends_no_queue(log: DialogueLog) -> None:
+    seen: list[int] = []
+
+    async def fail(job: Job) -> None:
+        seen.append(job.update_id)
+        if job.update_id == 1:
+            raise RuntimeError
+
+    async def do(inbox: Inbox) -> None:
+        for number in (1, 2):
+            await inbox.accept(update(number))
+        await settled(inbox)
+        await inbox.accept(update(3))
+        await settled(inbox)
+
+    metrics = with_inbox(log, fail, do)
+    assert seen == [1, 2, 3]
+    assert metrics.errors.labels("bug")._value.get() == 1
 
 
 def test_a_chat_that_sends_too_much_is_told_so_at_once(log: DialogueLog) -> None:

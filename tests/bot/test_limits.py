@@ -41,6 +41,15 @@ def test_a_minute_is_over_sixty_seconds_after_its_first_message() -> None:
     assert some.is_first_time(7, refused)
 
 
+def test_nobody_waits_for_more_than_a_minute() -> None:
+    """Two chats that are behind: an older message may come after newer ones."""
+    some = limits(messages_per_minute=1, messages_per_day=0)
+    assert some.refuse(7, NOW) is None
+    refused = some.refuse(7, NOW - timedelta(hours=1))
+    assert refused is not None
+    assert refused.wait_s == 60
+
+
 def test_a_day_counts_what_the_log_knows_of_earlier_runs() -> None:
     some = limits(messages_per_minute=0, messages_per_day=3)
     assert some.needs_count(7)

@@ -61,6 +61,9 @@ class BotMethods:
         commands = params.json("commands") or []
         if len(commands) > 100:
             raise bad_request("BOT_COMMANDS_TOO_MUCH")
+        scope = params.json("scope") or {}
+        if "chat_id" in scope:
+            self.world.find(int(scope["chat_id"]))
         for command in commands:
             if not _COMMAND.fullmatch(command["command"]):
                 raise bad_request("BOT_COMMAND_INVALID")

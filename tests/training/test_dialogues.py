@@ -117,6 +117,34 @@ def test_there_must_be_a_reply_to_replace(log: DialogueLog) -> None:
         log.replace_reply(CHAT, "otra", FACTS)
 
 
+def test_another_reply_takes_no_place_but_that_of_its_own_question(log: DialogueLog) -> None:
+    """Its question may be erased while it is made; the last reply is then somebody else's."""
+    log.append_turn(GROUP, LUIS, "de Luis", "para Luis", FACTS)
+    asked, _ = log.append_turn(GROUP, ANA, "de Ana", "para Ana", FACTS)
+    assert log.replace_reply(GROUP, "otra para Ana", FACTS, answers=asked)
+    log.forget(ANA)
+    with pytest.raises(NothingToReplace):
+        log.replace_reply(GROUP, "más para Ana", FACTS, answers=asked)
+    assert texts(log, GROUP) == ["de Luis", "para Luis"]
+
+
+def test_of_a_very_long_conversation_the_last_turns_are_read(log: DialogueLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With consent a conversation may go on for years. The oldest turn that is read changes seldom."""
+    monkeypatch.setattr(turns, "HISTORY", 20)
+
+    def talk(num_turns: int) -> list[str]:
+        for _ in range(num_turns):
+            log.append_turn(CHAT, ANA, str(len(stored(log)) // 2), "re", FACTS)
+        return texts(log)
+
+    assert len(talk(19)) == 38
+    found = talk(1)
+    assert (found[0], found[-2], len(found)) == ("10", "19", 20)
+    found = talk(9)
+    assert (found[0], found[-2], len(found)) == ("10", "28", 38)
+    assert talk(1)[0] == "20"
+
+
 def test_undo_takes_turns_back_one_by_one_and_keeps_their_count(log: DialogueLog) -> None:
     since = datetime.now(UTC) - timedelta(minutes=1)
     log.set_consent(ANA, True)
@@ -154,6 +182,15 @@ def test_preferences_are_replaced_whole(log: DialogueLog) -> None:
     log.set_preferences(CHAT, {"temperature": 1})
     assert log.preferences(CHAT) == {"temperature": 1}
     assert log.preferences(GROUP) == {}
+
+
+def test_two_preferences_changed_at_once_both_hold(log: DialogueLog) -> None:
+    for number in range(20):
+        with ThreadPoolExecutor(2) as pool:
+            for name in ("temperature", "max_new_tokens"):
+                pool.submit(log.set_preference, CHAT, name, number)
+        assert log.preferences(CHAT) == {"temperature": number, "max_new_tokens": number}
+    assert log.set_preference(CHAT, "temperature", None) == {"max_new_tokens": 19}
 
 
 def test_a_group_that_migrates_takes_everything_along(log: DialogueLog) -> None:

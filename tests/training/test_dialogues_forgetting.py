@@ -178,6 +178,11 @@ def test_another_reader_delays_forgetting_which_says_so(tmp_path: Path) -> None:
             with pytest.raises(LogCompactionError, match=r"another process.*ask again"):
                 log.forget(ANA)
             assert log.export_user(ANA)["messages"] == [], "the rows are gone all the same"
+            size = log.database.size_bytes()
+            for _ in range(5):
+                with pytest.raises(LogCompactionError):
+                    log.forget(ANA)
+            assert log.database.size_bytes() < size + 50_000, "each attempt would add a copy of the database"
             reader.stdin.close()
             reader.wait(30)
         log.forget(ANA)

@@ -1,13 +1,17 @@
 """The inbox: an update enters once, is answered once, and leaves no text behind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, select, update
 
 from tests.training.conftest import FACTS, OpenLog
+from training import forgetting
 from training.dialogues import Chat, DialogueLog
+from training.errors import Forgotten, LogError, UnstorableError
 from training.schema import inbox, messages
 
 CHAT = Chat("telegram", 77, 3)
@@ -114,11 +118,45 @@ def test_numbers_are_kept_for_two_days_at_least(log: DialogueLog) -> None:
 def test_messages_in_flight_do_not_bring_a_forgotten_update_back(log: DialogueLog) -> None:
     log.inbox_put(1, CHAT, 5, '{"text": "hola"}')
     log.forget(5)
-    log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
+    with pytest.raises(Forgotten):
+        log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=1)
     assert log.inbox_pending() == []
     (row,) = rows(log)
     assert (row["user_id"], row["chat_id"], row["payload"], row["reply"]) == (None, 0, None, None)
-    assert log.database.read(lambda conn: len(conn.execute(select(messages)).all())) == 2
+    assert log.database.read(lambda conn: len(conn.execute(select(messages)).all())) == 0
+
+
+def test_what_is_stored_while_its_writer_is_forgotten_does_not_stay(log: DialogueLog) -> None:
+    """Whichever of the two comes first, nothing of the person is there in the end; nor do they lock each other up."""
+    for number in range(30):
+        log.inbox_put(number, CHAT, 5, "{}")
+        with ThreadPoolExecutor(2) as pool:
+            storing = pool.submit(log.append_turn, CHAT, 5, "hola", "buenas", FACTS, update_id=number)
+            pool.submit(log.database.write, lambda conn: forgetting.forget(conn, 5)).result()
+        assert isinstance(storing.exception(), Forgotten | None)
+        assert log.database.read(lambda conn: conn.execute(select(messages)).all()) == []
+
+
+def test_forgetting_leaves_what_came_after_it_was_asked_for(log: DialogueLog) -> None:
+    """Who erases everything and writes at once again is answered, also if the process ends in between."""
+    for number in (9, 7, 8):  # 7 is the update that asks
+        log.inbox_put(number, CHAT, 5, "{}")
+    log.forget(5, up_to=7)
+    assert [row.update_id for row in log.inbox_pending()] == [8]
+    with pytest.raises(Forgotten):
+        log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=9)
+    log.append_turn(CHAT, 5, "hola", "buenas", FACTS, update_id=8)
+    log.forget(5, up_to=404)
+    assert log.inbox_pending() == [], "an update that is not known bounds nothing"
+
+
+def test_a_number_that_no_database_holds_is_an_error_of_its_own(log: DialogueLog) -> None:
+    """As a LogError it would be tried again for ever, and one poisoned update would stop the bot."""
+    with pytest.raises(UnstorableError, match="too large") as caught:
+        log.inbox_put(10**30, CHAT, 5, '{"text": "secreto"}')
+    assert not isinstance(caught.value, LogError)
+    assert "secreto" not in str(caught.value)
+    assert log.inbox_put(1, CHAT, 5, "{}")
 
 
 def test_undoing_answers_its_update_and_undoes_once(log: DialogueLog) -> None:

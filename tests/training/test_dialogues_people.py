@@ -3,10 +3,12 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select, update
 
 from tests.training.conftest import CHAT, FACTS, GROUP, stored, texts
 from training.dialogues import Chat, DialogueLog
+from training.errors import LogCompactionError
 from training.schema import consents, messages
 
 ANA, LUIS = 77, 88
@@ -54,6 +56,32 @@ def test_consent_is_a_ledger(log: DialogueLog) -> None:
         (ANA, True, 2),
     ]
     assert rows[0].created_at < rows[1].created_at < rows[2].created_at
+
+
+def test_saying_the_same_again_adds_no_line_and_rewrites_no_file(
+    log: DialogueLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can press a button a thousand times; everybody else would wait for each rewriting."""
+    num_compacted = 0
+
+    def compact() -> None:
+        nonlocal num_compacted
+        num_compacted += 1
+        if num_compacted == 1:
+            raise LogCompactionError("another process reads")
+
+    monkeypatch.setattr(log.database, "compact", compact)
+    for _ in range(5):
+        log.set_consent(LUIS, False)
+    assert (len(log.export_user(LUIS)["consents"]), num_compacted) == (1, 0)
+    log.set_consent(ANA, True)
+    log.append_turn(CHAT, ANA, "uno", "re", FACTS)
+    log.new_conversation(CHAT)
+    with pytest.raises(LogCompactionError):
+        log.set_consent(ANA, False)
+    for _ in range(3):
+        log.set_consent(ANA, False)  # what was not driven out of the files is, the next time
+    assert (len(log.export_user(ANA)["consents"]), num_compacted) == (2, 2)
 
 
 def test_withdrawal_erases_all_but_the_open_conversations(log: DialogueLog) -> None:

@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 
+from bot import texts_es as es
 from tests.bot.reliability.bot_process import EMBEDDED
 from tests.bot.reliability.conftest import StartBot
 from tests.bot.reliability.crowd import is_reply
@@ -64,11 +65,13 @@ def test_a_backlog_of_yesterday_gets_one_short_answer(telegram: Emulator, start_
     yesterday = int(time.time()) - 20 * 3600
     for number in range(10):
         telegram.say(late.chat, late.user, f"{WORD} viejo-{number}", date=yesterday + number)
+        telegram.say(late.chat, late.user, f"/ideas {WORD}", date=yesterday + number)
+        telegram.say(late.chat, late.user, None, voice=VOICE, date=yesterday + number)
     start_bot()
     now.say()
     wait_answered(telegram, [now])
     telegram.wait_quiet(1.0)
-    assert 1 <= len(telegram.shown(late.chat)) <= 2
+    assert [shown.text for shown in telegram.shown(late.chat)] == [es.WAS_AWAY]
 
 
 def test_the_output_at_debug_names_no_secret_whatever_fails(telegram: Emulator, start_bot: StartBot) -> None:
