@@ -2,16 +2,22 @@
 
 from setuptools import Extension, setup
 
-SOURCES = ("linear", "linear_vbmi", "linear_avx512", "linear_avx2", "decades", "storage")
+SOURCES = (
+    *("linear", "linear_amx", "linear_amx_backward", "linear_vbmi", "linear_avx512", "linear_avx2"),
+    *("decades", "storage", "storage_vbmi"),
+)
 
 setup(
     ext_modules=[
         Extension(
             "model.kernels._dynamic8",
             sources=[f"model/kernels/{name}.c" for name in SOURCES],
-            depends=[f"model/kernels/{name}.h" for name in ("dynamic8", "linear", "linear_decades")],
+            depends=[
+                f"model/kernels/{name}.h"
+                for name in ("dynamic8", "linear", "linear_decades", "linear_planes", "linear_tiles")
+            ],
             # no contraction: quantise and dequantise equal the reference bit for bit
-            extra_compile_args=["-O3", "-std=c17", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wpointer-arith"],
+            extra_compile_args=["-O3", "-std=gnu17", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wpointer-arith"],
             extra_link_args=["-fopenmp"],
             libraries=["m"],
             optional=True,

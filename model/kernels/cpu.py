@@ -1,11 +1,13 @@
-"""The compiled CPU kernels (linear*.c, storage.c) behind the contract of `ops`.
+"""The compiled CPU kernels (linear*.c, storage*.c) behind the contract of `ops`.
 
-Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); more
-rows (prefill, training) dequantise a slice of the weight into the dtype of the activations and use torch's matmul.
-OpenMP's threads are torch's own: the library is loaded after torch and finds its runtime.
+Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); so are
+more rows (prefill, training) in bf16 where the processor has matrix tiles (AMX). Elsewhere a slice of the weight is
+dequantised into a buffer that is used again, and torch multiplies. OpenMP's threads are torch's own: the library is
+loaded after torch and finds its runtime.
 """
 
 import ctypes
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from torch.nn import functional as F
 from model.kernels import reference
 
 MAX_ROWS = 16
-SLICE_BYTES = 2**27  # of dequantised weight at a time: a whole layer of the 6B model in bf16
-LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi")
+SLICE_BYTES = 2**25  # of dequantised weight at a time
+LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi", "amx")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -30,7 +32,11 @@ def _load() -> ctypes.CDLL:
     library.d8_best_level.restype = i
     library.d8_linear.argtypes = [i, p, i, p, p, p, n, p, i, p, n, n, n, i]
     library.d8_linear.restype = i
-    library.d8_dequantize.argtypes = [p, p, p, n, n, p, i, i]
+    library.d8_takes_many.argtypes = [i, i, n, n]
+    library.d8_takes_many.restype = i
+    library.d8_backward.argtypes = [p, p, p, p, n, p, n, n, n, i]
+    library.d8_backward.restype = i
+    library.d8_dequantize.argtypes = [i, p, p, p, n, n, p, i, i]
     library.d8_quantize.argtypes = [p, p, n, n, p, p, i]
     library.d8_quantize.restype = i
     library.d8_embedding.argtypes = [p, p, p, p, n, n, n, p]
@@ -39,6 +45,7 @@ def _load() -> ctypes.CDLL:
 
 _library = _load()
 level = _library.d8_best_level()  # an index into LEVELS
+_buffers = threading.local()
 
 
 def levels() -> tuple[str, ...]:
@@ -73,10 +80,13 @@ def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dty
     if dtype not in _DTYPES:
         return reference.dequantize(codes, absmax, code, block_size, dtype)
     codes = codes.contiguous()
-    out = torch.empty(codes.shape, dtype=dtype)
+    return _dequantize_into(torch.empty(codes.shape, dtype=dtype), codes, absmax, code, block_size)
+
+
+def _dequantize_into(out: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     _library.d8_dequantize(
-        *(codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), codes.numel(), block_size),
-        *(out.data_ptr(), _DTYPES[dtype], torch.get_num_threads()),
+        *(level, codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), codes.numel(), block_size),
+        *(out.data_ptr(), _DTYPES[out.dtype], torch.get_num_threads()),
     )
     return out
 
@@ -86,7 +96,7 @@ def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: i
     rows, (n_out, n_in) = x.numel() // x.shape[-1], codes.shape
     if x.dtype not in _DTYPES:
         return reference.linear(x, codes, absmax, code, block_size, bias)
-    if rows > MAX_ROWS:
+    if rows > MAX_ROWS and not _takes_many(x.dtype, n_in, block_size):
         y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
         for rows_of, weight in _slices(codes, absmax, code, block_size, x.dtype):
             part = None if bias is None else bias[rows_of].to(x.dtype)
@@ -108,8 +118,19 @@ def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: i
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     """As `reference.linear_backward`; slices of the weight add up in float32."""
+    rows, (n_out, n_in) = grad.numel() // grad.shape[-1], codes.shape
     if grad.dtype not in _DTYPES:
         return reference.linear_backward(grad, codes, absmax, code, block_size)
+    if _takes_many(grad.dtype, n_in, block_size):
+        grad = grad.contiguous()
+        out = torch.empty(*grad.shape[:-1], n_in, dtype=grad.dtype)
+        failed = _library.d8_backward(
+            *(grad.data_ptr(), codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), block_size, out.data_ptr()),
+            *(rows, n_out, n_in, torch.get_num_threads()),
+        )
+        if failed:
+            raise MemoryError(f"no memory to lay out {rows} x {n_out} gradients")
+        return out
     total: Tensor | None = None
     for rows_of, weight in _slices(codes, absmax, code, block_size, grad.dtype):
         part = grad[..., rows_of] @ weight
@@ -131,18 +152,34 @@ def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_si
     return out.to(dtype)
 
 
+def _takes_many(dtype: torch.dtype, n_in: int, block_size: int) -> bool:
+    """Whether any number of rows is multiplied from the codes, both ways."""
+    return bool(_library.d8_takes_many(level, _DTYPES[dtype], n_in, block_size))
+
+
 def _slices(
     codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, their weights in `dtype`), each at most SLICE_BYTES and beginning on a block."""
+    """(rows, their weights in `dtype`), each at most SLICE_BYTES and beginning on a block; good until the next one.
+
+    One buffer a thread: a fresh one each time costs more in page faults (0.8 Gparam/s a thread) than the work (4.0).
+    """
     n_out, n_in = codes.shape
-    step = (
-        SLICE_BYTES // (n_in * dtype.itemsize) // block_size * block_size
-    )  # so many rows end on a block, whatever n_in
+    step = SLICE_BYTES // (n_in * dtype.itemsize) // block_size * block_size  # ends on a block, whatever n_in
     if step == 0 or step >= n_out:
-        yield slice(0, n_out), dequantize(codes, absmax, code, block_size, dtype)
-        return
+        step = n_out
+    buffer = _buffer(min(step, n_out) * n_in * dtype.itemsize).view(dtype)
     for start in range(0, n_out, step):
         rows = slice(start, min(start + step, n_out))
         scales = absmax[start * n_in // block_size : -(-rows.stop * n_in // block_size)]
-        yield rows, dequantize(codes[rows], scales, code, block_size, dtype)
+        out = buffer[: codes[rows].numel()].view(-1, n_in)
+        yield rows, _dequantize_into(out, codes[rows], scales, code, block_size)
+
+
+def _buffer(size: int) -> Tensor:
+    """`size` bytes of this thread's own, kept for the next call unless they are more than SLICE_BYTES."""
+    if size > SLICE_BYTES:
+        return torch.empty(size, dtype=torch.uint8)
+    if getattr(_buffers, "kept", None) is None or _buffers.kept.numel() < size:
+        _buffers.kept = torch.empty(size, dtype=torch.uint8)
+    return _buffers.kept[:size]

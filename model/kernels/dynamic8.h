@@ -16,7 +16,7 @@
 #define CLONES
 #endif
 
-enum level { PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_VBMI };
+enum level { PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_VBMI, LEVEL_AMX };
 enum dtype { F32, BF16 };
 
 static inline float bf16_to_float(uint16_t h) {
@@ -33,3 +33,8 @@ static inline uint16_t float_to_bf16(float f) {
 }
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* n codes of one block to floats of dtype */
+typedef void (*dequantize_t)(const uint8_t *codes, float scale, const float *code, int64_t n, void *out, int dtype);
+void d8_vbmi_dequantize(const uint8_t *codes, const float *absmax, const float *code, int64_t blocks, int64_t size, void *out,
+                        int dtype, dequantize_t rest);

@@ -6,6 +6,13 @@
  */
 #include "dynamic8.h"
 
+/* Matrix tiles: the compilers that know them, on the system that lends them to a process on request */
+#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define HAS_TILES 1
+#else
+#define HAS_TILES 0
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -40,6 +47,7 @@ typedef struct {
     int64_t M, N, K, block_size;
     int bias_dtype, y_dtype;
     const decades_t *decades; /* of the levels that decode by arithmetic */
+    char *scratch;            /* of the AMX level, d8_amx_scratch_bytes for each thread */
 } job_t;
 
 typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
@@ -48,6 +56,17 @@ int d8_fit_decades(const float *code, decades_t *d);
 void d8_decades_prepare(const void *x, int dtype, int64_t M, int64_t K, int lanes, float *prepared);
 void d8_vbmi_rows(const job_t *job, int64_t first, int64_t last);
 void d8_vbmi_prepare(const void *x, int dtype, int64_t M, int64_t K, void *prepared);
+#if HAS_TILES
+int d8_amx_allowed(void);
+int d8_amx_serves(int dtype, int64_t K, int64_t block_size);
+int64_t d8_amx_rows_of_x(int64_t M);
+int64_t d8_amx_step(int64_t M);
+int64_t d8_amx_scratch_bytes(int64_t M);
+void d8_amx_prepare(const void *x, int64_t M, int64_t K, int64_t block_size, void *prepared, int threads);
+void d8_amx_rows(const job_t *job, int64_t first, int64_t last);
+int d8_amx_backward(const void *grad, const uint8_t *codes, const float *absmax, const float *code, int64_t block_size,
+                    void *out, int64_t M, int64_t N, int64_t K, int threads);
+#endif
 void d8_avx512_rows(const job_t *job, int64_t first, int64_t last);
 void d8_avx2_rows(const job_t *job, int64_t first, int64_t last);
 

@@ -1,41 +1,14 @@
 /* AVX-512 VBMI + BF16: the table as bytes in registers, looked up by permutes. K is a multiple of 64. */
-#include "linear.h"
+#include "linear_planes.h"
 
 #if defined(__x86_64__)
-#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512bf16")))
-
-typedef struct {
-    __m512i part[4]; /* one byte of each of 256 values */
-} plane_t;
-
-/* Unpacking bytes to wider values goes by 128-bit lanes; x is stored in the order, within each 64, that results. */
-static int order_of_words(int i) { return i % 8 + i / 8 % 4 * 16 + i / 32 * 8; }
-static int order_of_floats(int i) { return i % 4 + i / 4 % 4 * 16 + i / 16 * 4; }
-
-VBMI static inline plane_t make_plane(const void *values, int size, int byte) {
-    uint8_t bytes[256];
-    for (int i = 0; i < 256; i++) bytes[i] = ((const uint8_t *)values)[i * size + byte];
-    plane_t t;
-    for (int i = 0; i < 4; i++) t.part[i] = _mm512_loadu_si512(bytes + 64 * i);
-    return t;
-}
-
-/* 64 codes -> one byte of each value */
-VBMI static inline __m512i look_up(const plane_t *t, __m512i codes) {
-    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes),
-                                  _mm512_permutex2var_epi8(t->part[0], codes, t->part[1]),
-                                  _mm512_permutex2var_epi8(t->part[2], codes, t->part[3]));
-}
-
 #define DOT(sum, w, address) sum = _mm512_dpbf16_ps(sum, (__m512bh)(w), (__m512bh)_mm512_loadu_si512(address))
 #define MAD(sum, w, address) sum = _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_loadu_ps(address), sum)
 
 /* x (K / 64, M, 64) bf16 in order_of_words. GROUPS of 64 codes are in flight at once, each with sums of its own. */
 #define BF16_ROWS(NAME, M_, GROUPS)                                                                                      \
     VBMI static void NAME(const job_t *j, int64_t first, int64_t last, const void *x, int64_t m0, int64_t rows) {        \
-        uint16_t rounded[256];                                                                                           \
-        for (int i = 0; i < 256; i++) rounded[i] = float_to_bf16(j->code[i]);                                            \
-        const plane_t low = make_plane(rounded, 2, 0), high = make_plane(rounded, 2, 1);                                 \
+        const bf16_table_t table = make_bf16_table(j->code);                                                             \
         for (int64_t n = first; n < last; n++) {                                                                         \
             const uint8_t *codes = j->codes + n * j->K;                                                                  \
             float total[M_] = {0};                                                                                       \
@@ -48,18 +21,16 @@ VBMI static inline __m512i look_up(const plane_t *t, __m512i codes) {
                 for (; k + 64 * GROUPS <= end; k += 64 * GROUPS) {                                                       \
                     UNROLL for (int g = 0; g < GROUPS; g++) {                                                            \
                         PREFETCH(codes + k + 64 * g, NEAR_BYTES, FAR_BYTES);                                             \
-                        const __m512i q = _mm512_loadu_si512(codes + k + 64 * g);                                        \
-                        const __m512i l = look_up(&low, q), h = look_up(&high, q);                                       \
-                        const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                    \
+                        __m512i a, b;                                                                                    \
+                        look_up_bf16(&table, codes + k + 64 * g, &a, &b);                                                \
                         const uint16_t *xk = (const uint16_t *)x + (k + 64 * g) * M_;                                    \
                         UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], a, xk + 64 * m);                              \
                         UNROLL for (int m = 0; m < M_; m++) DOT(sum[g][m], b, xk + 64 * m + 32);                         \
                     }                                                                                                    \
                 }                                                                                                        \
                 for (; k < end; k += 64) {                                                                               \
-                    const __m512i q = _mm512_loadu_si512(codes + k);                                                     \
-                    const __m512i l = look_up(&low, q), h = look_up(&high, q);                                           \
-                    const __m512i a = _mm512_unpacklo_epi8(l, h), b = _mm512_unpackhi_epi8(l, h);                        \
+                    __m512i a, b;                                                                                        \
+                    look_up_bf16(&table, codes + k, &a, &b);                                                             \
                     UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], a, (const uint16_t *)x + k * M_ + 64 * m);            \
                     UNROLL for (int m = 0; m < M_; m++) DOT(sum[0][m], b, (const uint16_t *)x + k * M_ + 64 * m + 32);       \
                 }                                                                                                        \

@@ -9,17 +9,35 @@ CLONES static void round_bf16(const float *in, int64_t n, uint16_t *out) {
     for (int64_t i = 0; i < n; i++) out[i] = float_to_bf16(in[i]);
 }
 
+static void dequantize_plainly(const uint8_t *codes, float scale, const float *code, int64_t n, void *out, int dtype) {
+    float values[4096];
+    float *target = dtype == F32 ? out : values;
+    dequantize_block(codes, scale, code, n, target);
+    if (dtype == BF16) round_bf16(values, n, out);
+}
+
 /* out (n) F32 or BF16 = code[codes] * absmax, rounded once */
-void d8_dequantize(const uint8_t *codes, const float *absmax, const float *code, int64_t n, int64_t block_size, void *out,
-                   int dtype, int threads) {
-    const int64_t blocks = (n + block_size - 1) / block_size;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 64) if (blocks > 64)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t start = block * block_size, size = min64(block_size, n - start);
-        float values[4096];
-        float *target = dtype == F32 ? (float *)out + start : values;
-        dequantize_block(codes + start, absmax[block], code, size, target);
-        if (dtype == BF16) round_bf16(values, size, (uint16_t *)out + start);
+void d8_dequantize(int level, const uint8_t *codes, const float *absmax, const float *code, int64_t n, int64_t block_size,
+                   void *out, int dtype, int threads) {
+    enum { AT_ONCE = 64 };
+    const int64_t blocks = (n + block_size - 1) / block_size, chunks = (blocks + AT_ONCE - 1) / AT_ONCE;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (chunks > 1)
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        int64_t block = chunk * AT_ONCE;
+        const int64_t last = min64(blocks, block + AT_ONCE), whole = min64(last, n / block_size);
+#if defined(__x86_64__)
+        if (level >= LEVEL_VBMI && whole > block) {
+            const int64_t start = block * block_size;
+            d8_vbmi_dequantize(codes + start, absmax + block, code, whole - block, block_size,
+                               (char *)out + start * (dtype == F32 ? 4 : 2), dtype, dequantize_plainly);
+            block = whole;
+        }
+#endif
+        for (; block < last; block++) {
+            const int64_t start = block * block_size;
+            dequantize_plainly(codes + start, absmax[block], code, min64(block_size, n - start),
+                               (char *)out + start * (dtype == F32 ? 4 : 2), dtype);
+        }
     }
 }
 

@@ -9,11 +9,11 @@ from model.dynamic8 import code_table, quantize
 from model.kernels import ops, reference
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-SHAPES = [(1, 1), (3, 130), (64, 64), (5, 1000), (33, 4096), (2, 8200)]
+SHAPES = [(1, 1), (3, 130), (64, 64), (5, 1000), (33, 4096), (2, 8200), (301, 512)]
 BLOCKS = [64, 256, 4096]
 
 
-@pytest.fixture(params=["cpu portable", "cpu avx2", "cpu avx512", "cpu avx512-vbmi", "bitsandbytes"])
+@pytest.fixture(params=["cpu portable", "cpu avx2", "cpu avx512", "cpu avx512-vbmi", "cpu amx", "bitsandbytes"])
 def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Switch the process to one fast implementation, at one level of the processor, and back."""
     name, _, level = request.param.partition(" ")
