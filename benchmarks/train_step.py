@@ -3,10 +3,10 @@
     python -m benchmarks.train_step                  # 4 layers of the 6B shape
     python -m benchmarks.train_step --layers 28      # the whole shape: 13 GB for the bf16 rival
 
-Rank 8 on q and v, 256 tokens, gradient checkpointing, AdamW; each rival is a process of its own with the same random
-model, and they take turns, all loaded at once where memory allows, one after the other where not. The floor is the
-arithmetic (forward, recomputation, gradient of the inputs) at the best bf16 matrix product of the same run. The last
-line is the figures as JSON.
+Rank 8 on q and v, 256 tokens, gradient checkpointing, AdamW8bit: `training.tuning`'s own step, on each kind of base.
+Each rival is a process of its own with the same random model, and they take turns, all loaded at once where memory
+allows, one after the other where not. The floor is the arithmetic (forward, recomputation, gradient of the inputs) at
+the best bf16 matrix product of the same run. The last line is the figures as JSON.
 """
 
 from __future__ import annotations
@@ -33,32 +33,22 @@ LINE = "{:34} {:>9} {:>9} {:>11} {:>10}"
 def build(rival: str, layers: int, length: int, threads: int) -> Any:
     """-> a function without arguments that takes one step of training and gives the loss."""
     import torch
-    from peft import LoraConfig
 
     from benchmarks.random_model import random_model
     from model.kernels import ops
-    from model.lora import attach
+    from training.tuning.learner import Learner
+    from training.tuning.measuring import random_unit
+    from training.tuning.presets import TuneOptions
+    from training.tuning.processes import Processes
 
     torch.set_num_threads(threads)
     if rival == "bitsandbytes":
         ops.use("bitsandbytes")
-    base = random_model(_shape(layers), torch.bfloat16, in_8bit=rival != "bf16")
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])
-    base.gradient_checkpointing_enable({"use_reentrant": False})
-    model = attach(base, config).train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-4)
-    ids = torch.randint(0, SHAPES["tiny"].num_tokens, (1, length), generator=torch.Generator().manual_seed(3))
-
-    def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(loss.detach())
-
-    return step
+    in_8bit = rival != "bf16"
+    base = random_model(_shape(layers), torch.float32 if in_8bit else torch.bfloat16, in_8bit)
+    learner = Learner(base, TuneOptions(rank=RANK), Processes("cpu"))
+    unit = random_unit(length, 1, SHAPES["tiny"].num_tokens)
+    return lambda: learner.step([unit], 0, 1)
 
 
 def _shape(layers: int) -> Shape:

@@ -14,12 +14,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners import lora
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
 
 from model.errors import CheckpointError
 from model.gptj import GPTJ8bitPreTrainedModel
 from model.layers import Linear8bit
 
 TARGETS = frozenset({"q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"})
+NORMS = ("ln_1", "ln_f")  # an adapter may bring LayerNorms of its own, all or none (PEFT's modules_to_save)
 MAX_RANK = 512
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -64,6 +67,29 @@ def load_adapter(model: GPTJ8bitPreTrainedModel, folder: str | Path, name: str =
     return PeftModel.from_pretrained(model, folder, adapter_name=name, config=config)
 
 
+def read_matrices(folder: Path, model: GPTJ8bitPreTrainedModel) -> dict[str, tuple[Tensor, Tensor, float]]:
+    """By layer ("transformer.h.0.attn.q_proj") A (r, in), B (out, r), as they are stored, and the scale alpha / r.
+
+    `model` is only what they are checked against, it may be on the meta device. Raises CheckpointError as
+    `load_adapter` does.
+    """
+    config = checked_config(folder, model)
+    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    tensors = load_file(folder / ADAPTER_WEIGHTS)
+    matrices = {}
+    for key, a in tensors.items():
+        if key.endswith(".lora_A.weight"):
+            layer = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            matrices[layer] = (a, tensors[key.replace(".lora_A.", ".lora_B.")], scale)
+    return matrices
+
+
+def read_norms(folder: Path) -> dict[str, Tensor]:
+    """The LayerNorms that a checked adapter brings, by name ("transformer.ln_f.bias")."""
+    tensors = load_file(folder / ADAPTER_WEIGHTS)
+    return {key.removeprefix("base_model.model."): tensor for key, tensor in tensors.items() if ".lora_" not in key}
+
+
 def checked_config(folder: Path, model: GPTJ8bitPreTrainedModel) -> LoraConfig:
     """The adapter's config, after its files were found to be exactly what it implies on `model`.
 
@@ -103,8 +129,11 @@ def _read_config(folder: Path) -> LoraConfig:
     rank = fields.get("r")
     if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
         raise CheckpointError(f"{path}: r is {rank!r}, expected 1 to {MAX_RANK}")
-    if fields.get("modules_to_save") or fields.get("use_dora"):
-        raise CheckpointError(f"{path}: modules_to_save and use_dora do not go with an 8-bit base")
+    saved = fields.get("modules_to_save")
+    if saved and (not isinstance(saved, list) or sorted(map(str, saved)) != list(NORMS)):
+        raise CheckpointError(f"{path}: modules_to_save is {saved!r}, expected none or {', '.join(NORMS)}")
+    if fields.get("use_dora") or fields.get("lora_bias") or fields.get("bias", "none") != "none":
+        raise CheckpointError(f"{path}: use_dora, lora_bias and bias do not go with an 8-bit base")
     fields["base_model_name_or_path"] = None  # the base is the model at hand, never a path out of a file
     return LoraConfig(**fields)
 
@@ -113,12 +142,15 @@ def _check_tensors(folder: Path, model: GPTJ8bitPreTrainedModel, config: LoraCon
     """Dry run: the file's keys and shapes are exactly those that the config implies on this model, values finite."""
     path = folder / ADAPTER_WEIGHTS
     targets = set(config.target_modules or ())
-    expected: dict[str, tuple[int, int]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for name, module in model.named_modules():
         if isinstance(module, Linear8bit | torch.nn.Linear) and name.rpartition(".")[2] in targets:
             prefix = f"base_model.model.{name}"
             expected[f"{prefix}.lora_A.weight"] = (config.r, module.in_features)
             expected[f"{prefix}.lora_B.weight"] = (module.out_features, config.r)
+        elif isinstance(module, torch.nn.LayerNorm) and config.modules_to_save:
+            expected[f"base_model.model.{name}.weight"] = (module.weight.shape[0],)
+            expected[f"base_model.model.{name}.bias"] = (module.bias.shape[0],)
     try:
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())

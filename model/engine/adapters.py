@@ -7,30 +7,41 @@ y = W x + (alpha / r) B A x.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.gptj import GPTJ8bitPreTrainedModel
-from model.lora import ADAPTER_WEIGHTS, checked_config
+from model.lora import read_matrices, read_norms
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """name, and by layer name ("transformer.h.0.attn.q_proj") A (r, in), B (out, r) and the scale."""
+    """name; by layer name ("transformer.h.0.attn.q_proj") A (r, in), B (out, r) and the scale; and where it brings its
+    own LayerNorms, their tensors by name ("transformer.ln_f.weight").
+    """
 
     name: str
     matrices: dict[str, tuple[Tensor, Tensor, float]]
+    norms: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, y: Tensor, x: Tensor, layer: str) -> None:
         """Adds B A x to y (N, out) in place where the adapter reaches `layer`; x (N, in)."""
         if found := self.matrices.get(layer):
             a, b, scale = found
             y.add_(F.linear(F.linear(x, a), b), alpha=scale)
+
+    @property
+    def normed_layers(self) -> list[str]:
+        """The LayerNorms that it brings."""
+        return [name.removesuffix(".weight") for name in self.norms if name.endswith(".weight")]
+
+    def norm(self, x: Tensor, layer: str, eps: float) -> Tensor:
+        """x (N, D) through its own LayerNorm."""
+        return F.layer_norm(x, x.shape[-1:], self.norms[f"{layer}.weight"], self.norms[f"{layer}.bias"], eps)
 
 
 def read_adapter(model: GPTJ8bitPreTrainedModel, folder: str | Path, name: str | None = None) -> Adapter:
@@ -39,16 +50,12 @@ def read_adapter(model: GPTJ8bitPreTrainedModel, folder: str | Path, name: str |
     Raises CheckpointError naming what is wrong, see `model.lora.load_adapter`.
     """
     folder = Path(folder)
-    config = checked_config(folder, model)
-    scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    tensors = load_file(folder / ADAPTER_WEIGHTS)
-    matrices = {}
-    for key, a in tensors.items():
-        if key.endswith(".lora_A.weight"):
-            layer = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            b = tensors[key.replace(".lora_A.", ".lora_B.")]
-            matrices[layer] = (_placed(a, model), _placed(b, model), scale)
-    return Adapter(name or folder.name, matrices)
+    matrices = {
+        layer: (_placed(a, model), _placed(b, model), scale)
+        for layer, (a, b, scale) in read_matrices(folder, model).items()
+    }
+    norms = {key: _placed(tensor, model) for key, tensor in read_norms(folder).items()}
+    return Adapter(name or folder.name, matrices, norms)
 
 
 def _placed(tensor: Tensor, model: GPTJ8bitPreTrainedModel) -> Tensor:

@@ -7,7 +7,7 @@ weights are read once for all of them; attention and adapters are each conversat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -69,7 +69,7 @@ class Runner:
         body = self.model.transformer
         x = body.wte(ids)  # (N, n_embd)
         for layer, block in enumerate(body.h):
-            normed = block.ln_1(x)
+            normed = self._norm(block.ln_1, f"{self.names[layer]}.ln_1", x, batch)
             x = (
                 x
                 + self._attention(block.attn, normed, turns, batch, layer)
@@ -79,7 +79,10 @@ class Runner:
             segment.kv.advance(segment.ids)
         if not wanted:
             return x.new_empty(0, self.num_tokens)
-        last = body.ln_f(x if len(wanted) == len(x) else x[torch.tensor(wanted, device=device)])
+        last = x if len(wanted) == len(x) else x[torch.tensor(wanted, device=device)]
+        asking = [part for part in batch if part.segment.wants_logits]
+        ends = [replace(part, rows=slice(i, i + 1)) for i, part in enumerate(asking)]
+        last = self._norm(body.ln_f, "transformer.ln_f", last, ends)
         logits: Tensor = self.model.lm_head(last)
         return logits[:, : self.num_tokens]
 
@@ -99,6 +102,13 @@ class Runner:
             if segment.wants_logits:
                 wanted.append(start + length - 1)
         return batch, places, wanted
+
+    def _norm(self, module: Any, name: str, x: Tensor, batch: list[_Rows]) -> Tensor:
+        y: Tensor = module(x)
+        for part in batch:
+            if (adapter := part.segment.adapter) and adapter.norms:
+                y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
+        return y
 
     def _linear(self, module: Any, name: str, x: Tensor, batch: list[_Rows]) -> Tensor:
         y: Tensor = module(x)
