@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bot import commands_bot, commands_chat, commands_dialogues, commands_model, commands_pretrain, commands_task
+from bot import (
+    commands_adapters,
+    commands_bot,
+    commands_chat,
+    commands_dialogues,
+    commands_model,
+    commands_pretrain,
+    commands_task,
+    commands_train,
+)
 from bot.errors import BotError
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -32,7 +41,9 @@ app.command("eval")(commands_model.evaluate)
 app.command("quantize")(commands_model.quantize)
 app.command("verify")(commands_model.verify)
 app.command("export")(commands_model.export)
+app.add_typer(commands_adapters.app)
 app.add_typer(commands_dialogues.app)
+app.add_typer(commands_train.app)
 app.add_typer(commands_pretrain.app)
 
 

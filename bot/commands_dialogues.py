@@ -79,8 +79,13 @@ def forget(
     """Erase all that is stored of a person, for good."""
     if not yes:
         typer.confirm(f"Erase all that is stored of {user}, for good?", abort=True, err=True)
+    from bot.adapters import forget_taken_back
+    from bot.settings import load_settings
+
     with _log() as log:
         typer.echo(f"erased {log.forget(user)} rows")
+        for adapter_id in forget_taken_back(load_settings(), log):
+            typer.echo(f"the adapter {adapter_id} was trained on some of them: see tertulia adapters list")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from telegram import User
 from telegram.error import TelegramError
 
+from bot.adapter_watch import AdapterWatch
 from bot.database import Database
 from bot.delivery import Delivery
 from bot.inbox import Job
@@ -16,6 +17,7 @@ from bot.limits import Limits
 from bot.metrics import Metrics
 from bot.replies import Replies, Running
 from bot.settings import Settings
+from bot.training_process import TrainingProcess
 from training.dialogues import Chat, DialogueLog
 
 if TYPE_CHECKING:
@@ -40,8 +42,10 @@ class Context:
     replies: Replies
     limits: Limits
     metrics: Metrics
+    watch: AdapterWatch
+    training: TrainingProcess
     running: dict[Chat, Running] = field(default_factory=dict)
-    forgotten: dict[int, float] = field(default_factory=dict)  # user -> when all of theirs was erased
+    forgotten: dict[int, float] = field(default_factory=dict)  # user -> when they had all of theirs erased
     noticed: set[int] = field(default_factory=set)  # users who were shown the notice in this run
     told_at: dict[tuple[str, Chat], float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
+from bot import handlers_adapters, handlers_training
 from bot import texts_es as es
 from bot.context import Context
 from bot.inbox import Job
@@ -42,12 +43,6 @@ async def block(context: Context, job: Job) -> None:
         await context.say(job, (es.BLOCKED if blocked else es.UNBLOCKED).format(user_id=user_id))
 
 
-async def adapters(context: Context, job: Job) -> None:
-    """There is no registry of adapters yet: says so, and which one answers."""
-    adapter = context.loaded.adapter.name if context.loaded.adapter is not None else es.NO_ADAPTER
-    await context.say(job, es.NO_ADAPTERS.format(model=context.loaded.name, adapter=adapter))
-
-
 def _duration(seconds: float) -> str:
     minutes, s = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -58,8 +53,8 @@ def _duration(seconds: float) -> str:
 COMMANDS: dict[str, Callable[[Context, Job], Awaitable[None]]] = {
     "estado": state,
     "bloquear": block,
-    "adaptadores": adapters,
-    "promover": adapters,
-    "revertir": adapters,
-    "entrenar": adapters,
+    "adaptadores": handlers_adapters.show,
+    "promover": handlers_adapters.promote,
+    "revertir": handlers_adapters.roll_back,
+    "entrenar": handlers_training.train,
 }

@@ -1,5 +1,6 @@
 """The commands that everybody has. Each answers with one short text; what it changes is in the log, not in memory."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from bot import texts_es as es
 from bot.context import Context
 from bot.handlers_chat import consent_buttons, repeat
 from bot.inbox import Job
+from bot.replies import owner_of
 from bot.report import describe
 from bot.tasks import TASKS
 
@@ -62,6 +64,7 @@ async def undo(context: Context, job: Job) -> None:
     undo_last, update_id = context.log.undo, job.update_id
     # With its answer in one transaction: a second try after a crash must not take back one turn more.
     was_there = await context.database.insist(undo_last, job.chat, update_id=update_id, answers=answers)
+    context.watch.forgot.set()
     await context.say(job, answers[0] if was_there else answers[1])
 
 
@@ -102,13 +105,16 @@ def preferences_page(values: dict[str, float | int]) -> tuple[str, InlineKeyboar
 
 
 async def consent(context: Context, job: Job) -> None:
-    if job.incoming.is_person:
-        await context.database.insist(context.log.set_consent, job.incoming.user_id, True)
-        await context.say(job, es.CONSENT_GIVEN)
+    if not job.incoming.is_person:
+        await context.say(job, es.ONLY_PEOPLE)
+        return
+    await context.database.insist(context.log.set_consent, job.incoming.user_id, True)
+    await context.say(job, es.CONSENT_GIVEN)
 
 
 async def withdraw(context: Context, job: Job) -> None:
     await context.database.insist(context.log.set_consent, job.incoming.user_id, False)
+    context.watch.forgot.set()
     await context.say(job, es.CONSENT_WITHDRAWN)
 
 
@@ -124,6 +130,7 @@ async def my_data(context: Context, job: Job) -> None:
 async def forget(context: Context, job: Job) -> None:
     """Asks first; the button names who asked, so that nobody else's press counts."""
     if not job.incoming.is_person:
+        await context.say(job, es.ONLY_PEOPLE)
         return
     buttons = [
         InlineKeyboardButton(text, callback_data=f"forget:{what}:{job.incoming.user_id}")
@@ -133,7 +140,8 @@ async def forget(context: Context, job: Job) -> None:
 
 
 async def show_version(context: Context, job: Job) -> None:
-    await context.say(job, es.VERSION_IS.format(version=version("tertulia"), model=describe(context.loaded)))
+    described = await asyncio.to_thread(describe, context.loaded, owner_of(job.chat))
+    await context.say(job, es.VERSION_IS.format(version=version("tertulia"), model=described))
 
 
 def _lines(commands: dict[str, str]) -> str:

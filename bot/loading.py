@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from bot.quiet import quiet_libraries, set_up_logging
 from bot.settings import Settings
 
 if TYPE_CHECKING:
+    from bot.adapters import ServedAdapters
     from bot.service import ChatService
     from model.engine.params import SamplingParams
     from model.tokenizer import Tokenizer
@@ -31,11 +33,12 @@ class Loaded:
 
     name: str
     folder: Path
-    adapter: Path | None
+    adapter: Path | None  # the folder that the settings pin
     model: Any
     tokenizer: Tokenizer
     service: ChatService
     params: SamplingParams
+    adapters: ServedAdapters | None = None  # what the registry says, unless an adapter is pinned
 
     @property
     def num_parameters(self) -> int:
@@ -60,9 +63,9 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
     """Load what the settings name. Raises ModelError or SettingsError."""
     set_up_logging(settings.log_level)
     quiet_libraries()
+    from bot.activity import Activity
     from bot.service import ChatService
     from model.conversation import Message, get_format, render
-    from model.engine.adapters import read_adapter
     from model.engine.engine import Engine
     from model.tokenizer import Tokenizer
 
@@ -75,16 +78,39 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
         raise SettingsError(f"{folder / 'config.json'}: {error}; or give one with --prompt-format") from None
     render([Message("user", "")], fmt, tokenizer, reply=True)  # raises here if the vocabulary lacks the format's marks
     engine = Engine(model, tokenizer, cache_mb=settings.cache_mb)
-    adapter = read_adapter(model, settings.adapter) if settings.adapter is not None else None
+    adapters, adapter_of = None, _pinned(model, settings.adapter)
+    if settings.adapter is None:
+        adapters = _served_adapters(settings, folder, model)
+        adapter_of = adapters.of
     return Loaded(
         name=settings.model,
         folder=folder,
         adapter=settings.adapter,
         model=model,
         tokenizer=tokenizer,
-        service=ChatService(engine, tokenizer, fmt, adapter),
+        service=ChatService(engine, tokenizer, fmt, adapter_of, Activity(settings.state_dir)),
         params=settings.sampling(_generation_config(folder)),
+        adapters=adapters,
     )
+
+
+def _served_adapters(settings: Settings, folder: Path, model: Any) -> ServedAdapters:
+    """What the registry says, with the adapter that serves now in place."""
+    from bot.adapters import ServedAdapters
+    from model.engine.adapters import read_adapter
+    from training.registry import Registry, base_hash
+
+    served = ServedAdapters(Registry(settings.adapters_dir), base_hash(folder), partial(read_adapter, model))
+    served.refresh()
+    return served
+
+
+def _pinned(model: Any, folder: Path | None) -> Callable[[str], Any]:
+    """One adapter, or none, for everybody."""
+    from model.engine.adapters import read_adapter
+
+    adapter = None if folder is None else read_adapter(model, folder, str(folder))
+    return lambda owner: adapter
 
 
 def load_model(settings: Settings, folder: Path) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from bot import texts_es as es
 from bot.context import Context, Dropped
 from bot.inbox import Job
-from bot.replies import Running
+from bot.replies import Running, owner_of
 from bot.service import Reply
 from bot.splitting import is_visible, tidy
 from bot.streaming import Preview
@@ -36,10 +36,9 @@ class Made:
 
     def facts(self, context: Context) -> ReplyFacts:
         """What is stored of how it was made."""
-        adapter = context.loaded.adapter
         return ReplyFacts(
             model=context.loaded.name,
-            adapter=None if adapter is None else str(adapter),
+            adapter=self.reply.adapter,
             num_prompt_tokens=self.reply.num_prompt_tokens,
             num_reply_tokens=len(self.reply.ids),
             first_token_s=self.running.first_token_s,
@@ -76,8 +75,8 @@ async def _make(
 ) -> Made | None:
     if params.seed is None:
         params = replace(params, seed=secrets.randbits(63))  # it is stored, so that the reply can be made again
-    owner = f"{job.chat.chat_id}/{job.chat.thread_id}"
-    running = context.replies.begin(messages, text, params, owner=owner, user_id=job.incoming.user_id)
+    owner, user_id = owner_of(job.chat), job.incoming.user_id
+    running = context.replies.begin(messages, text, params, owner=owner, user_id=user_id)
     reply_to = None if job.incoming.is_private else job.incoming.message_id
     preview = Preview(context.delivery, job.chat, job.update_id % 2**31 or 1, reply_to)
     context.running[job.chat] = running
@@ -98,6 +97,7 @@ async def _make(
         context.metrics.generating.dec()
     _measure(context, job, reply, running)
     if (context.is_ending and reply.finish == "cancelled") or context.was_forgotten(job):
+        await preview.take_away()
         raise Dropped
     if is_visible(tidy(reply.text)):
         return Made(reply, running, preview, params)

@@ -13,9 +13,15 @@ from dataclasses import dataclass, field
 from bot.service import ChatService, Reply
 from model.conversation import Message
 from model.engine.params import SamplingParams
+from training.dialogues import Chat
 
 # A thread a reply: they wait for the engine, which bounds its own queue. More replies than threads wait for a thread.
 MAX_THREADS = 256
+
+
+def owner_of(chat: Chat) -> str:
+    """Whose a reply is: chats take turns, and each gets one adapter."""
+    return f"{chat.chat_id}/{chat.thread_id}"
 
 
 @dataclass

@@ -4,22 +4,40 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bot import texts_es as es
+from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from bot.loading import Loaded
     from model.verify import Report
 
 
-def describe(loaded: "Loaded") -> str:
-    """What /modelo says."""
+def describe(loaded: "Loaded", owner: str = "") -> str:
+    """What /modelo says: the model and the adapter that answers `owner` now, with where that comes from."""
     config = loaded.model.config
+    adapter = loaded.service.adapter_of(owner)
     return es.MODEL_IS.format(
         name=loaded.name,
         parameters=f"{loaded.num_parameters / 1e6:.1f}".replace(".", ","),
         storage=es.FLOATS if config.block_size is None else es.BLOCKS_OF.format(size=config.block_size),
         context=config.n_positions,
         format=loaded.service.format.name,
-        adapter=loaded.adapter or es.NO_ADAPTER,
+        adapter=es.NO_ADAPTER if adapter is None else adapter.name + describe_lineage(loaded, adapter.name),
+    )
+
+
+def describe_lineage(loaded: "Loaded", adapter_id: str) -> str:
+    """Where an adapter of the registry comes from; nothing for one that the settings pin."""
+    if loaded.adapters is None:
+        return ""
+    try:
+        lineage = loaded.adapters.registry.get(adapter_id).lineage
+    except TrainingError:
+        return ""  # deleted since it was loaded
+    return es.LINEAGE_IS.format(
+        date=f"{lineage.created_at:%Y-%m-%d}",
+        data=lineage.data_hash[:12],
+        code=lineage.code_version,
+        parent=lineage.parent or es.NO_PARENT,
     )
 
 

@@ -4,12 +4,14 @@ Always: the rule of bot/safety.py comes first; a message and its reply go into t
 reply keeps the ids that the model made, so that the next prompt begins with them.
 """
 
+import contextlib
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bot import safety
+from bot.activity import Activity
 from model.conversation import Message, PromptFormat, render
 from model.engine.params import SamplingParams
 from model.errors import PromptTooLong
@@ -54,6 +56,7 @@ class Reply:
     finish: str | None = None  # "stop", "length", "cancelled" or "rule"; None: the iteration was left
     num_prompt_tokens: int = 0
     dropped_messages: int = 0  # old ones that no longer fit
+    adapter: str | None = None  # the id of the one that it is made with
     text: str = ""
     ids: list[int] = field(default_factory=list)
     pieces: Iterator[str] = field(default_factory=lambda: iter(()))
@@ -70,13 +73,24 @@ class Reply:
 
 
 class ChatService:
-    """Replies with one engine in one prompt format; holds no conversation, so it serves any number of them."""
+    """Replies with one engine in one prompt format; holds no conversation, so it serves any number of them.
 
-    def __init__(self, engine: ReplyEngine, tokenizer: Tokenizer, fmt: PromptFormat, adapter: Any = None) -> None:
+    `adapter_of` says which `engine.adapters.Adapter` answers an owner now; a reply ends on the one it began with.
+    """
+
+    def __init__(
+        self,
+        engine: ReplyEngine,
+        tokenizer: Tokenizer,
+        fmt: PromptFormat,
+        adapter_of: Callable[[str], Any] = lambda owner: None,
+        activity: Activity | None = None,
+    ) -> None:
         self.engine = engine
-        self.adapter = adapter  # an `engine.adapters.Adapter`; a reply ends on the one it began with
+        self.adapter_of = adapter_of
         self.tokenizer = tokenizer
         self.format = fmt
+        self.activity = activity
 
     def reply(
         self,
@@ -103,13 +117,15 @@ class ChatService:
         rendered = render(messages, self.format, self.tokenizer, max_tokens=self.engine.context - room, reply=True)
         reply.num_prompt_tokens = len(rendered.ids)
         reply.dropped_messages = rendered.dropped_messages
+        adapter = self.adapter_of(owner)
+        reply.adapter = None if adapter is None else adapter.name
         stream = self.engine.submit(
             rendered.ids,
             params,
             stop_ids=self.format.stop_ids(self.tokenizer),
             stop_strings=self.format.stop_strings,
             cancel=cancel,
-            adapter=self.adapter,
+            adapter=adapter,
             owner=owner,
         )
         reply.pieces = self._generated(reply, stream)
@@ -125,25 +141,25 @@ class ChatService:
                 f"the text has {len(ids)} tokens, the model's context {self.engine.context}: shorten it"
             )
         stop_ids = self.format.stop_ids(self.tokenizer)
-        return self.engine.submit(ids, params, stop_ids=stop_ids, cancel=cancel, adapter=self.adapter)
+        return self.engine.submit(ids, params, stop_ids=stop_ids, cancel=cancel, adapter=self.adapter_of(""))
 
     @staticmethod
     def _fixed(reply: Reply, text: str) -> Iterator[str]:
         reply.text, reply.finish = text, "rule"
         yield text
 
-    @staticmethod
-    def _generated(reply: Reply, stream: Iterator[EnginePiece]) -> Iterator[str]:
+    def _generated(self, reply: Reply, stream: Iterator[EnginePiece]) -> Iterator[str]:
         """The text without space around it: what may turn out to be the end is held back."""
         space = ""
-        for piece in stream:
-            reply.ids += piece.ids
-            text = space + piece.text
-            if not reply.text:
-                text = text.lstrip()
-            shown = text.rstrip()
-            space = text[len(shown) :]
-            reply.finish = piece.finish
-            if shown:
-                reply.text += shown
-                yield shown
+        with self.activity.replying() if self.activity is not None else contextlib.nullcontext():
+            for piece in stream:
+                reply.ids += piece.ids
+                text = space + piece.text
+                if not reply.text:
+                    text = text.lstrip()
+                shown = text.rstrip()
+                space = text[len(shown) :]
+                reply.finish = piece.finish
+                if shown:
+                    reply.text += shown
+                    yield shown

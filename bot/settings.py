@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     cache_mb: int = Field(1024, ge=1, le=2**20, description="an integer of 1 or more, in MB")
     history: bool = Field(True, description="true or false")
     state_dir: Path = Field(default_factory=_state_home, description="a folder")
+    retire_forgotten: bool = Field(False, description="true or false")
+    train_preset: Literal["lora-gpt3", "lora-gpt2", "notebook"] = Field(
+        "lora-gpt3", description="lora-gpt3, lora-gpt2 or notebook"
+    )
+    train_idle_s: float = Field(10.0, ge=0, le=86400, description="seconds, 0 to 86400")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="debug, info, warning or error"
     )
@@ -106,6 +111,16 @@ class Settings(BaseSettings):
     webhook_listen: str = Field("127.0.0.1", min_length=1, description="an address of this machine")
     webhook_port: int = Field(8443, ge=1, le=65535, description="a port")
     webhook_secret: SecretStr = Field(SecretStr(""), description="1 to 256 letters, digits, _ or -")
+
+    @property
+    def adapters_dir(self) -> Path:
+        """The registry of adapters."""
+        return self.state_dir.expanduser() / "adapters"
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folders of training runs."""
+        return self.state_dir.expanduser() / "runs"
 
     def log_url(self) -> str:
         """The database of the dialogues: `database_url`, or a SQLite file in the state folder."""

@@ -9,20 +9,22 @@ import contextlib
 import itertools
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from telegram import BotCommand, BotCommandScopeChat
-from telegram.error import TelegramError
+from telegram.error import BadRequest, TelegramError
 
 from bot import texts_es as es
+from bot.adapter_watch import AdapterWatch
 from bot.context import Context
 from bot.database import Database
 from bot.delivery import Delivery, Undeliverable
 from bot.errors import BotError
 from bot.handlers import handle, is_urgent
+from bot.handlers_training import tell_trainings
 from bot.health import serve_webhook
 from bot.inbox import Inbox
 from bot.incoming import ALLOWED_UPDATES, PLATFORM
@@ -33,6 +35,7 @@ from bot.polling import Poller, TelegramBot
 from bot.replies import Replies
 from bot.settings import Settings
 from bot.tasks import TASKS
+from bot.training_process import TrainingProcess
 from training.dialogues import Chat
 from training.errors import LogError
 
@@ -59,6 +62,8 @@ class App:
             replies=Replies(loaded.service),
             limits=Limits(settings),
             metrics=metrics,
+            watch=AdapterWatch(settings, database, loaded.adapters),
+            training=TrainingProcess(settings),
         )
         self.inbox = Inbox(database, bot.bot, metrics, partial(handle, self.context), is_urgent)
         self._background: set[asyncio.Task[Any]] = set()
@@ -70,6 +75,8 @@ class App:
         await self.inbox.recover()
         self._start(self._register_commands())
         self._start(self._keep_house())
+        self._start(self.context.watch.run())
+        self._start(tell_trainings(self.context))
         logger.info("running as bot=%s by %s", self.bot.id, "webhook" if self.settings.webhook_url else "polling")
         await (self._take_calls() if self.settings.webhook_url else self._poll())
 
@@ -108,22 +115,28 @@ class App:
                     self.metrics.polled()
                 except TelegramError as error:
                     self.metrics.errors.labels("poll").inc()
-                    logger.warning("the webhook cannot be set or checked error=%s", type(error).__name__)
+                    why = f": {error.message}" if isinstance(error, BadRequest) else ""  # Telegram's words on the URL
+                    logger.warning("the webhook cannot be set or checked error=%s%s", type(error).__name__, why)
                 await asyncio.sleep(30.0 if is_set else 3.0)
         finally:
             server.stop()
             await server.close_all_connections()
 
     async def _register_commands(self) -> None:
-        """Tell Telegram the commands; the bot works without, so a failure is only logged."""
+        """Tell Telegram the commands; to an admin who never wrote to the bot it cannot be done."""
         everyone = {**es.COMMANDS, **{name: task.about for name, task in TASKS.items()}}
+        await self._register(everyone, None)
+        for user_id in self.settings.admin_ids:
+            await self._register({**everyone, **es.ADMIN_COMMANDS}, BotCommandScopeChat(user_id))
+
+    async def _register(self, commands: Mapping[str, str], scope: BotCommandScopeChat | None) -> None:
+        async def make(_: int) -> bool:
+            return await self.bot.set_my_commands([BotCommand(*pair) for pair in commands.items()], scope=scope)
+
         try:
-            await self.bot.set_my_commands([BotCommand(*pair) for pair in everyone.items()])
-            for user_id in self.settings.admin_ids:
-                theirs = [BotCommand(*pair) for pair in {**everyone, **es.ADMIN_COMMANDS}.items()]
-                await self.bot.set_my_commands(theirs, scope=BotCommandScopeChat(user_id))
-        except TelegramError as error:
-            logger.info("commands are not registered error=%s", type(error).__name__)
+            await self.context.delivery.insist(self.bot.id if scope is None else int(scope.chat_id), make)
+        except Undeliverable as error:
+            logger.info("commands are not registered error=%s", error)
 
     async def _keep_house(self) -> None:
         """Delete what is past its time, a minute after the start and then every six hours; tell admins of damage."""
@@ -138,7 +151,7 @@ class App:
         try:
             purged = await self.database.call(log.purge, now - timedelta(days=self.settings.retention_days))
             cleaned = await self.database.call(log.inbox_clean, now - KEEP_NUMBERS)
-        except LogError as error:
+        except (LogError, OSError) as error:  # OSError: a damaged file that was set aside and cannot be deleted
             logger.warning("nothing is purged this time: %s", error)
         else:
             logger.info("purged messages=%d update_numbers=%d", purged, cleaned)

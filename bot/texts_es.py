@@ -84,6 +84,8 @@ Contexto: {context} fichas; formato: {format}; adaptador: {adapter}"""
 BLOCKS_OF = "en 8 bits, bloques de {size}"
 FLOATS = "en coma flotante"
 NO_ADAPTER = "ninguno"
+LINEAGE_IS = " (del {date}, datos {data}, código {code}, a partir de {parent})"
+NO_PARENT = "la base"
 
 # The Telegram bot. {…} is filled in; nothing here is Markdown.
 
@@ -99,7 +101,9 @@ CONSENT = (
     "retires. Digas lo que digas puedes charlar. Cambias de idea con /consentir o /retirar, ves lo guardado con "
     "/misdatos y lo borras todo con /olvidar."
 )
-CONSENT_GIVEN = "¡Gracias! A partir de ahora puedo aprender de lo que hablemos. Si cambias de idea: /retirar."
+CONSENT_GIVEN = (
+    "¡Gracias! Ya puedo aprender de lo que hablamos, también de lo que llevamos dicho. Si cambias de idea: /retirar."
+)
 CONSENT_REFUSED = "De acuerdo: no aprenderé de lo que hablemos. Podemos charlar igual."
 CONSENT_WITHDRAWN = (
     "Hecho: ya no aprendo de lo que hablemos, y he borrado lo que guardaba de otras conversaciones. La de ahora sigue "
@@ -175,6 +179,7 @@ NOT_HERE_ANY_MORE = "Esa respuesta ya no la tengo."
 NOT_YOURS = "Ese botón no es para ti."
 ONLY_THE_LAST = "Solo puedo repetir lo último que dije."
 UNKNOWN_COMMAND_TELEGRAM = "No conozco esa orden. Con /ayuda ves las que hay."
+ONLY_PEOPLE = "Eso es cosa de cada persona: pídemelo desde tu cuenta, no en nombre de un grupo o de un canal."
 FORWARDED_COMMAND = "No hago caso de órdenes reenviadas; si la quieres, escríbemela."
 NOT_TEXT = {
     "voice": "Todavía no sé escuchar. ¿Me lo escribes?",
@@ -201,7 +206,35 @@ ENOUGH_TODAY = "Por hoy ya hemos hablado mucho: mañana seguimos."
 PRIVATE_BOT = "Este bot es privado. Si quien lo lleva te conoce, dale este número: {user_id}."
 WAS_AWAY = "He estado un rato sin conexión y me he perdido lo que escribiste. Si todavía viene al caso, repítemelo."
 ADMIN_ONLY = "Esa orden es solo para quien administra este bot."
-NO_ADAPTERS = "Todavía no hay registro de adaptadores: responde {model}, con el adaptador {adapter}."
+ADAPTERS_OF = "Adaptadores de {model}:"
+NO_ADAPTERS = "Todavía no hay ninguno; con /entrenar se hace el primero."
+IN_SERVICE = "en servicio"
+ON_TRIAL = "a prueba con el {percent} % de los chats"
+REFUSED = "no pasó el examen"
+FORGOTTEN_ROWS = "aprendió de {rows} mensajes que ya no se pueden usar"
+RETIRED = "retirado: aprendió de {rows} mensajes que ya no se pueden usar"
+FORCE_WORD = "forzar"
+PROMOTE_WHICH = (
+    "Dime cuál: /promover y su nombre, de los que enseña /adaptadores. Con «{word}» detrás, también uno que no pasó el "
+    "examen."
+)
+SERVES_NOW = "Hecho. Responde ahora con el adaptador: {adapter}."
+NOT_CHANGED = "No cambio nada: {reason}"
+PROBLEM = "Aviso: {reason}"
+ADAPTER_IS_PINNED = "TERTULIA_ADAPTER fija el adaptador {adapter}; mientras esté puesto, aquí no se cambia."
+TRAINING_BEGINS = (
+    "Empiezo a aprender de lo que se me deja, en los ratos en que no contesto a nadie. En cuanto termine te digo cómo "
+    "ha ido."
+)
+TRAINING_RUNS = "Ya estoy en ello: en cuanto termine te digo cómo ha ido."
+TRAINING_ENDED = {
+    "promoted": "He aprendido, y contesto mejor que antes: el adaptador nuevo está en servicio. /revertir lo deshace.",
+    "shared": "He aprendido, y contesto mejor que antes: el adaptador nuevo está a prueba con una parte de los chats.",
+    "forced": "He aprendido. El adaptador nuevo no pasó el examen, pero está en servicio. /revertir lo deshace.",
+    "refused": "He aprendido, pero no contesto mejor que antes: todo sigue como estaba.",
+}
+TRAINING_LOSSES = "Pérdida en lo que no había leído: {before} antes, {after} ahora."
+TRAINING_FAILED = "No he podido aprender: {error}"
 BLOCK_WHOM = "Dime a quién: /bloquear 12345, o responde a un mensaje suyo. Con «no» detrás lo desbloqueas."
 BLOCKED = "Bloqueado: {user_id}. Ya no le contesto; /bloquear {user_id} no lo desbloquea."
 UNBLOCKED = "Desbloqueado: {user_id}."

@@ -14,7 +14,9 @@ from model.hub import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+LEARNING = (ROOT / "docs/learning.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```\n(.*?)```", README + LEARNING, re.DOTALL)
+GROUPS = ("adapters", "dialogues", "pretrain", "train")  # of commands
 COMMANDS = sorted(
     {
         match.group().split("#")[0].strip()
@@ -34,7 +36,8 @@ def _help(words: tuple[str, ...]) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_of_the_readme_exists(command: str) -> None:
     words = shlex.split(command)[1:]
-    names = words[: 2 if words[0] == "pretrain" else 1]
+    in_group = words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-")
+    names = words[: 2 if in_group else 1]
     text = _help(tuple(names))
     for option in (word for word in words if word.startswith("--")):
         assert option in text, f"{command}: no {option}"

@@ -337,4 +337,5 @@ def test_every_command_and_option_has_a_help_text() -> None:
     walk(root, "tertulia")
     assert set(root.commands) == {  # type: ignore[attr-defined]
         *("chat", "bot", "task", "complete", "dialogues", "eval", "quantize", "verify", "export", "pretrain"),
+        *("adapters", "train"),
     }

@@ -50,12 +50,18 @@ def chat(telegram: Emulator, ana: User) -> Chat:
     return telegram.private(ana)
 
 
-def ask(telegram: Emulator, chat: Chat, user: User, text: str | None, count: int = 1, **extra: object) -> Sent:
+def ask(telegram: Emulator, chat: Chat, user: User | None, text: str | None, count: int = 1, **extra: object) -> Sent:
     """Say something and wait for so many messages of the bot -> the last one."""
     before = len(telegram.sent(chat))
     telegram.say(chat, user, text, **extra)
     telegram.wait_for(lambda: len(telegram.sent(chat)) >= before + count, 30)
     return telegram.sent(chat)[before + count - 1]
+
+
+def message_of(chat: Chat, user: User, **fields: object) -> dict[str, object]:
+    """A message as Telegram writes it, of a kind that the emulator has no words for."""
+    now = int(time.time())
+    return {"message_id": 999, "date": now, "edit_date": now, "chat": chat.as_json(), "from": user.as_json(), **fields}
 
 
 def key(chat: Chat) -> LogChat:
@@ -133,6 +139,57 @@ def test_an_edit_of_the_last_message_is_asked_anew_an_older_one_not(
     assert [row.text for row in bot.log.history(key(chat))][-2:] == ["tres", "eco: tres."]
     telegram.edit(first, "cuatro")
     assert ask(telegram, chat, ana, "cinco").text == "eco: cinco."
+
+
+def test_an_edit_counts_when_it_was_made_and_without_text_not_at_all(
+    telegram: Emulator, start: Start, ana: User, chat: Chat
+) -> None:
+    """By the date of its message a late edit makes people wait for hours; a moving place is edited for ever."""
+    start(messages_per_minute=3)
+    said = telegram.say(chat, ana, "uno", date=int(time.time()) - 1800)
+    telegram.wait_for(lambda: len(telegram.sent(chat)) == 2)
+    for _ in range(5):
+        telegram.push({"edited_message": message_of(chat, ana, location={"latitude": 1.0, "longitude": 2.0})})
+    telegram.edit(said, "dos")
+    telegram.wait_for(lambda: telegram.sent(chat)[-1].text == "eco: dos.")
+    ask(telegram, chat, ana, "tres")
+    ask(telegram, chat, ana, "cuatro")
+    refusal = ask(telegram, chat, ana, "cinco").text
+    assert refusal.startswith(es.TOO_FAST.partition("{")[0])
+    assert 50 <= int("".join(char for char in refusal if char.isdigit())) <= 60
+
+
+def test_who_asked_is_forgotten_while_another_asks_for_another_reply(
+    telegram: Emulator, start: Start, ana: User, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Eva's press makes of Ana's message must neither be stored nor take the place of the reply before it."""
+    monkeypatch.setenv("ECHO_WORD_S", "0.1")
+    bot, group, eve = start(), telegram.group("Amigos"), telegram.user("Eva")
+    ask(telegram, group, eve, "@tertulia_bot de Eva", 2)
+    ask(telegram, group, ana, "@tertulia_bot " + "de Ana " * 10, 2)
+    telegram.wait_for(lambda: len(bot.log.history(key(group))) == 4)
+    question = ask(telegram, chat, ana, "/olvidar")
+    telegram.press(telegram.shown(group)[-1], "🔄", user=eve)
+    telegram.wait_for(lambda: bot.metrics.total_of("tertulia_generating_replies"))
+    telegram.press(question, es.BUTTON_FORGET)
+    telegram.wait_for(lambda: telegram.shown(group)[-1].text == es.NOTHING_TO_REPEAT, 20)
+    assert [row.text for row in bot.log.history(key(group))] == ["de Eva", "eco: de Eva."]
+
+
+def test_who_writes_at_once_after_erasing_everything_is_answered(
+    telegram: Emulator, start: Start, ana: User, chat: Chat
+) -> None:
+    bot = start()
+    ask(telegram, chat, ana, "hola", 2)
+    question = ask(telegram, chat, ana, "/olvidar")
+    telegram.hold()
+    telegram.say(chat, ana, "antes")
+    telegram.press(question, es.BUTTON_FORGET)
+    telegram.say(chat, ana, "después")
+    telegram.release()
+    telegram.wait_for(lambda: telegram.sent(chat)[-1].text == "eco: después.", 20)
+    assert [row.text for row in bot.log.history(key(chat))] == ["después", "eco: después."]
+    telegram.wait_for(lambda: not bot.log.inbox_pending())
 
 
 def test_the_buttons_of_a_reply(telegram: Emulator, start: Start, ana: User, chat: Chat) -> None:
@@ -222,6 +279,26 @@ def test_what_is_not_text_gets_a_kind_answer(telegram: Emulator, start: Start, a
     assert ask(telegram, chat, ana, "\u200b\u2060").text == es.EMPTY_MESSAGE
 
 
+def test_an_album_gets_one_answer(telegram: Emulator, start: Start, ana: User, chat: Chat) -> None:
+    start()
+    for _ in range(3):
+        telegram.say(chat, ana, None, photo=PHOTO, media_group_id="7")
+    assert ask(telegram, chat, ana, "/version").text == es.NOT_TEXT["photo"]
+    telegram.wait_for(lambda: len(telegram.sent(chat)) == 2)
+    telegram.wait_quiet(0.5)
+    assert len(telegram.sent(chat)) == 2
+
+
+def test_who_writes_in_the_name_of_a_group_is_told_that_this_is_for_people(
+    telegram: Emulator, start: Start, ana: User
+) -> None:
+    bot = start()
+    group = telegram.group("Amigos")
+    for command in ("/olvidar", "/consentir"):
+        assert ask(telegram, group, None, command, anonymous=True).text == es.ONLY_PEOPLE
+    assert bot.log.consent(group.id) is None
+
+
 def test_in_a_group_it_answers_when_spoken_to(telegram: Emulator, start: Start, ana: User) -> None:
     bot = start()
     group = telegram.group("Amigos")
@@ -274,6 +351,24 @@ def test_a_slow_reply_in_a_group_grows_by_edits_and_its_button_stops_it(
     assert len(telegram.shown(group)) == 2  # the notice and the reply
 
 
+def test_a_reply_in_a_group_that_the_end_cuts_off_is_taken_away_and_made_anew(
+    telegram: Emulator, start: Start, ana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its half would stay in the group for ever, with a button that stops nothing."""
+    monkeypatch.setenv("ECHO_WORD_S", "0.2")
+    monkeypatch.setattr("bot.telegram_app.FINISH_S", 0.1)
+    bot = start()
+    group = telegram.group("Amigos")
+    telegram.say(group, ana, "@tertulia_bot " + "palabra " * 60)
+    telegram.wait_for(lambda: telegram.shown(group) and telegram.shown(group)[-1].text.startswith("eco: palabra"), 30)
+    bot.stop()
+    assert [shown.text for shown in telegram.shown(group)] == [es.CONSENT.format(days=30)]
+    monkeypatch.setenv("ECHO_WORD_S", "0.01")
+    start()
+    telegram.wait_for(lambda: telegram.shown(group)[-1].text.endswith("palabra."), 30)
+    assert len([shown for shown in telegram.shown(group) if shown.text.startswith("eco")]) == 1
+
+
 def test_strangers_to_a_private_bot_are_told_their_number_once(telegram: Emulator, start: Start, ana: User) -> None:
     eve = telegram.user("Eva")
     start(allowed_ids=(ana.id,))
@@ -316,6 +411,17 @@ def test_admin_commands_work_for_admins(telegram: Emulator, start: Start, ana: U
     assert not bot.log.blocked(eve.id)
     for wrong in ("", " yo", f" {ana.id}", " 12 quizá", " no"):
         assert ask(telegram, chat, ana, f"/bloquear{wrong}").text in (es.BLOCK_WHOM, es.NOT_AN_ADMIN_BLOCK)
+
+
+def test_admins_have_their_commands_though_one_never_wrote(
+    telegram: Emulator, start: Start, ana: User, chat: Chat
+) -> None:
+    """Telegram refuses commands for a chat that there is not; that one must not cost the others theirs."""
+    telegram.fail("setMyCommands", 1, "502")
+    start(admin_ids=(404, ana.id))
+    telegram.wait_for(lambda: len(telegram.commands) == 2, 20)
+    for scope, commands in telegram.commands.items():
+        assert ("estado" in {one["command"] for one in commands}) == (str(ana.id) in scope), scope
 
 
 def test_a_task_is_no_turn_of_the_conversation(telegram: Emulator, start: Start, ana: User, chat: Chat) -> None:

@@ -1,0 +1,218 @@
+"""The whole run on a small random model: its end, its interruptions, its refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from model.lora import ADAPTER_WEIGHTS
+from tests.bot.conftest import write_model
+from tests.training.killed_run import run_until, style_file
+from training import runs
+from training.dialogues import Chat, DialogueLog, ReplyFacts, sqlite_url
+from training.errors import DataError, RegistryBusy, RunError
+from training.retrain import preview, retrain, step
+from training.retrain_options import RetrainOptions, Watch
+from training.tuning.presets import TuneOptions
+
+FACTS = ReplyFacts("m", None, 1, 1, None, 0.1, {}, "stop")
+TUNE = TuneOptions(
+    rank=2, epochs=1, batch_size=4, learning_rate=1e-2, row_tokens=256, evaluations=2, patience=0, checkpoint_s=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, spm_folder: Path) -> Path:
+    return write_model(tmp_path_factory.mktemp("tiny") / "model", spm_folder)
+
+
+def asked(folder: Path, model: Path, **more: object) -> RetrainOptions:
+    folder.mkdir(exist_ok=True)
+    fields: dict[str, object] = {"data": (style_file(folder / "data.jsonl", 8, 3),), "use_log": False, "force": True}
+    return RetrainOptions(folder, sqlite_url(folder / "dialogues.db"), model, tune=TUNE, device="cpu", **fields | more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> RetrainOptions:
+    """A run that nothing interrupted."""
+    options = asked(tmp_path_factory.mktemp("whole"), model)
+    assert run_until(options, "") == 0
+    return options
+
+
+def only_run(options: RetrainOptions) -> runs.Run:
+    (run,) = runs.every(options.runs)
+    return run
+
+
+def weights(options: RetrainOptions) -> bytes:
+    run = only_run(options)
+    return (options.registry().get(run.id).folder / ADAPTER_WEIGHTS).read_bytes()
+
+
+def test_a_forced_run_serves_and_leaves_its_trace(whole: RetrainOptions) -> None:
+    """Someone must be able to see later that the gate was overridden, and why it had refused."""
+    run, registry = only_run(whole), whole.registry()
+    assert run.outcome == "forced"
+    assert run.next_phase is None
+    assert registry.serving().adapter == run.id
+    (change,) = registry.changes()
+    assert (change.what, change.adapter, change.forced) == ("promote", run.id, True)
+    assert set(run.reasons) <= set(change.reasons)
+    lineage = registry.get(run.id).lineage
+    assert lineage.base_hash == run.options["base"]
+    assert lineage.data_hash == run.kept(runs.SNAPSHOT)["data_hash"]
+    assert lineage.hyper_parameters["rank"] == 2
+    assert set(lineage.metrics["held_out_loss"]) == {"base", "candidate"}
+    assert lineage.verdict["promote"] is False
+
+
+def test_the_page_tells_everything_and_needs_nothing_from_elsewhere(whole: RetrainOptions) -> None:
+    page = (only_run(whole).folder / runs.PAGE).read_text(encoding="utf-8")
+    for part in ("Before and after", "Loss", "Data", "Replies side by side", "Time and memory", "<svg", "train_turns"):
+        assert part in page
+    assert page.count('<td class="prompt">') == 20
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page)
+    assert "<script" not in page
+
+
+def test_what_people_said_is_gone_when_the_run_has_ended(whole: RetrainOptions) -> None:
+    """Hashes and figures stay; training data and checkpoints would be a second log that nobody forgets in."""
+    folder = only_run(whole).folder
+    assert {path.name for path in (folder / runs.DATA).iterdir()} == {"manifest.json"}
+    assert not (folder / runs.CHECKPOINTS).exists()
+
+
+def test_a_run_that_is_killed_in_every_phase_ends_as_one_that_is_not(
+    tmp_path: Path, model: Path, whole: RetrainOptions
+) -> None:
+    """Each kill comes after a phase's work and before it is said to be done: the worst moment."""
+    options = asked(tmp_path, model, data=whole.data)
+    for moment in ("collect", "validate", "step 2", "tune", "judge", "added", "promote", "report"):
+        assert run_until(options, moment) == -9, moment
+        if moment not in ("collect", "report"):
+            assert only_run(options).next_phase == moment.replace("step 2", "tune").replace("added", "promote")
+    assert run_until(options, "") == 0
+    run = only_run(options)
+    assert run.outcome == "forced"
+    assert weights(options) == weights(whole)
+    assert [entry.id for entry in options.registry().list()] == [run.id]
+    assert [change.what for change in options.registry().changes()] == ["promote"]
+    assert run.kept("verdict")["checks"] == only_run(whole).kept("verdict")["checks"]
+
+
+def test_an_adapter_that_came_into_service_meanwhile_is_judged_against(
+    tmp_path: Path, model: Path, whole: RetrainOptions
+) -> None:
+    """The candidate may be better than what served when it was judged, and worse than what serves now."""
+    options = asked(tmp_path, model, data=whole.data)
+    assert run_until(options, "judge") == -9
+    theirs = only_run(whole).id
+    registry, other = options.registry(), whole.registry().get(theirs)
+    registry.add(other.folder, other.lineage, theirs)
+    registry.promote(theirs, forced=True)
+    assert run_until(options, "") == 0
+    assert only_run(options).kept("verdict")["against"] == theirs
+    assert registry.serving().before == (None, theirs)
+
+
+def test_without_force_a_refused_candidate_does_not_serve(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model, force=False, data=(style_file(tmp_path / "few.jsonl", 3, 2),))
+    assert run_until(options, "") == 0
+    run = only_run(options)
+    assert run.outcome == "refused"
+    assert options.registry().serving().adapter is None
+    assert options.registry().get(run.id).lineage.refused_for == run.reasons
+
+
+def test_an_unfinished_run_with_other_options_is_not_mixed_up_with_this_one(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model)
+    first = step("collect", None, options)
+    (first.folder / runs.CHECKPOINTS).mkdir()
+    first.finish("validate", 0.0)
+    other = replace(options, tune=replace(TUNE, rank=4))
+    with pytest.raises(RunError, match=rf"{first.id} is unfinished .*tune\.rank 2 instead of 4.*--new"):
+        retrain(other)
+    with pytest.raises(RunError, match="other options"):
+        step("collect", None, replace(options, data=(style_file(tmp_path / "else.jsonl", 2, 1),)))
+
+
+def test_a_new_run_gives_the_unfinished_one_up_and_erases_its_text(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model)
+    first = step("collect", None, options)
+    with pytest.raises(DataError):
+        retrain(replace(options, data=(empty(tmp_path),)), new=True)
+    first = runs.Run.open(first.folder)
+    assert first.outcome == runs.GIVEN_UP
+    assert "Neptuno" not in "".join(path.read_text() for path in first.folder.rglob("*.json*"))
+
+
+def test_nothing_to_learn_leaves_no_folder_behind(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        retrain(asked(tmp_path, model, data=(empty(tmp_path),)))
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_second_trainer_is_told_who_trains(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model)
+    with options.registry().lock(), pytest.raises(RegistryBusy, match="training by process"):
+        retrain(options)
+
+
+def test_steps_alone_come_in_order(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model)
+    with pytest.raises(RunError, match="begin with `tertulia train collect`"):
+        step("tune", None, options)
+    run = step("collect", None, options)
+    with pytest.raises(RunError, match=f"{run.id} is not ready for judge: `tertulia train tune` comes first"):
+        step("judge", run.id, options)
+    assert step("validate", run.id, options).kept("validation")["examples"] > 0
+
+
+def test_a_preview_writes_nothing(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model)
+    shown = preview(options)
+    assert shown.counts["train_users"] + shown.counts["held_out_users"] == 8
+    assert shown.validation["forecast_s"] > 0
+    assert shown.validation["forecast_mb"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"data.jsonl"}
+
+
+def test_who_withdraws_in_the_middle_of_a_run_ends_it(tmp_path: Path, model: Path) -> None:
+    """A run of hours must not go on learning from what somebody took back in its first minute."""
+    options = asked(tmp_path, model, data=(), use_log=True)
+    with DialogueLog(options.log_url) as log:
+        for user_id in range(1, 8):
+            log.set_consent(user_id, True)
+            text = f"¿Qué sabes de la persona que vive en el número {user_id}?"
+            log.append_turn(Chat("telegram", user_id), user_id, text, f"Sé que vive en el {user_id}. ¡Neptuno!", FACTS)
+        run = step("collect", None, options)
+        assert len(run.kept(runs.SNAPSHOT)["row_ids"]) == 14
+        log.set_consent(3, False)
+    with pytest.raises(RunError, match=f"{run.id} is given up: people have taken back"):
+        phases_after_collect(run, options)
+    run = runs.Run.open(run.folder)
+    assert run.outcome == runs.GIVEN_UP
+    assert "Neptuno" not in "".join(path.read_text() for path in run.folder.rglob("*.json*"))
+
+
+def phases_after_collect(run: runs.Run, options: RetrainOptions) -> None:
+    from training.retrain import do
+
+    do("validate", run, options, Watch())
+
+
+def test_a_share_that_is_none_is_refused_before_anything_is_done(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(RunError, match="share is 1: expected a number above 0 and below 1"):
+        asked(tmp_path, model, share=1.0)
+
+
+def empty(folder: Path) -> Path:
+    path = folder / "empty.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "completion": "."}) + "\n")
+    return path
