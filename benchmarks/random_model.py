@@ -32,17 +32,18 @@ class Letters:
         return bytes((97 + token % 26,))
 
 
-def random_model(shape: Shape, dtype: torch.dtype, in_8bit: bool = True) -> GPTJ8bitForCausalLM:
+def random_model(shape: Shape, dtype: torch.dtype, in_8bit: bool = True, device: str = "cpu") -> GPTJ8bitForCausalLM:
     """A frozen model of `shape` in eval mode; without `in_8bit` its weights are plain ones in `dtype`."""
     block_size = shape.block_size if in_8bit else None
     config = GPTJ8bitConfig(**shape.numbers(*NUMBERS), block_size=block_size, bos_token_id=0, eos_token_id=0)
     with torch.device("meta"):
         model: Any = GPTJ8bitForCausalLM(config)
-    model = model.to(dtype).to_empty(device="cpu").eval()
+    model = model.to(dtype).to_empty(device=device).eval()
     pattern = torch.randint(0, 255, (PATTERN_BYTES,), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     pattern[pattern == UNUSED] = 255
-    noise = torch.randn(PATTERN_BYTES // 2, generator=torch.Generator().manual_seed(2)).to(dtype)
+    noise = torch.randn(PATTERN_BYTES // 2, generator=torch.Generator().manual_seed(2)).to(device, dtype)
     rms = code_table()[pattern.long()].square().mean().sqrt()
+    pattern = pattern.to(device)
     for module in model.modules():
         if isinstance(module, Linear8bit | Embedding8bit):
             _tile(module.weight.data, pattern)

@@ -1,7 +1,7 @@
 """The contract of the 8-bit operations: arguments checked once, here, then handed to the selected implementation.
 
 Callers (`dynamic8`, `layers`) name an operation and never an implementation. A new set of kernels is a module with the
-five functions of `reference` and one more entry in `KERNELS`.
+five functions of `reference` and one more entry in `KERNELS`, perhaps with a `probe` of the device, see `_working`.
 """
 
 import logging
@@ -19,8 +19,12 @@ KERNELS = {
     "cpu": "model.kernels.cpu",
     "bitsandbytes": "model.kernels.bnb",
     "reference": "model.kernels.reference",
+    "triton": "model.kernels.triton_kernels",
 }
-_BY_DEVICE = {"cpu": ("cpu", "bitsandbytes", "reference"), "cuda": ("bitsandbytes", "reference")}  # best first
+_BY_DEVICE = {  # best first
+    "cpu": ("cpu", "bitsandbytes", "reference"),
+    "cuda": ("triton", "bitsandbytes", "reference"),
+}
 
 _choice = "auto"
 
@@ -53,17 +57,25 @@ def _load(choice: str, device: str) -> ModuleType:
     names = _BY_DEVICE.get(device, ("reference",))
     if choice in names:
         try:
-            return import_module(KERNELS[choice])
+            return _working(choice, device)
         except (ImportError, OSError, RuntimeError) as error:
             raise ImportError(f"{error}; choose auto") from None
     if choice != "auto":
         logger.warning("the kernels %r do not run on %s, the best there are do", choice, device)
     for name in names:
         try:
-            return import_module(KERNELS[name])
+            return _working(name, device)
         except (ImportError, OSError, RuntimeError) as error:
             logger.warning("8-bit arithmetic will be slower than it could be: %s", error)
     raise ImportError("no implementation of the 8-bit kernels can be loaded")
+
+
+def _working(name: str, device: str) -> ModuleType:
+    """The implementation; one that compiles at run time has `probe(device)`, which raises ImportError if it cannot."""
+    module = import_module(KERNELS[name])
+    if hasattr(module, "probe"):
+        module.probe(device)
+    return module
 
 
 def num_blocks(numel: int, block_size: int) -> int:

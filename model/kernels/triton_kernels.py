@@ -1,69 +1,47 @@
 """Triton kernels behind the contract of `ops`, for CUDA: a weight is read as one byte and never written out for it.
 
-One row of activations is multiplied by a matrix-vector kernel, up to FUSED_ROWS by tiles on the tensor cores (forward and
-backward to the input), more by torch on the dequantised weight; sums are kept in float32. The kernels themselves are
-in `triton_linear`. Right by Triton's interpreter, and compiled for Ampere and Hopper; not measured on a device: what
-could be faster there is tried at the first call of a shape, and every threshold here is an estimate.
+One row of activations is multiplied by a matrix-vector kernel, up to FUSED_ROWS by tiles on the tensor cores (forward
+and backward to the input), more by torch on the dequantised weight; sums are kept in float32. The kernels themselves
+are in `triton_linear`. Not measured on a device: they are right in Triton's interpreter and compile for Ampere and
+Hopper; what may be fastest there is tried at the first call of a shape, and FUSED_ROWS is an estimate.
 """
 
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from math import gcd
-from typing import Any, NamedTuple, TypeVar
 
 import torch
-import triton
 from torch import Tensor
 from torch.nn import functional as F
+
+try:
+    import triton
+except ImportError as error:
+    raise ImportError(f"{error}; Triton comes with torch's CUDA builds, for Linux") from None
 
 from model.kernels import reference
 from model.kernels import triton_linear as jit
 from model.kernels.reference import quantize
-from model.kernels.triton_tables import Table, lines
+from model.kernels.triton_choices import FEW, FLOAT32, MANY, STRIPS, Strip, Tiles, codes_in_a_row, fastest, usable
+from model.kernels.triton_tables import lines
 
-__all__ = ["dequantize", "embedding", "linear", "linear_backward", "quantize"]
+__all__ = ["dequantize", "embedding", "linear", "linear_backward", "probe", "quantize"]
 
 FUSED_ROWS = 512  # each 128 of them decode the weight again; by estimate more are served better by one dequantisation
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class Tiles(NamedTuple):
-    """How `jit.multiply` cuts the work: rows of x, outputs, terms of the sum; warps, stages of the pipeline; decoder."""
-
-    rows: int
-    outputs: int
-    terms: int
-    num_warps: int
-    num_stages: int
-    decode: str
-
-
-class Strip(NamedTuple):
-    """How `jit.matvec` cuts the work: weights a program holds at a time, warps, decoder."""
-
-    size: int
-    num_warps: int
-    decode: str
-
-
-STRIPS = (
-    *(Strip(8192, 4, decode) for decode in ("load", "lines", "gather")),
-    *(Strip(4096, 4, decode) for decode in ("load", "lines")),
-    Strip(16384, 8, "load"),
-)
-FEW = (  # up to 16 rows
-    *(Tiles(16, 64, 128, 4, 3, decode) for decode in ("load", "lines", "gather")),
-    Tiles(16, 32, 256, 4, 3, "load"),
-    Tiles(16, 64, 64, 4, 4, "load"),
-)
-MANY = (
-    Tiles(64, 128, 64, 4, 3, "load"),
-    Tiles(64, 64, 64, 4, 4, "load"),
-    *(Tiles(128, 128, 64, 8, 3, decode) for decode in ("load", "lines")),
-)
-_T = TypeVar("_T", Tiles, Strip)
-_chosen: dict[tuple, Any] = {}
+def probe(device: str) -> None:
+    """Compile and run one kernel: Triton may be there and not work (no C compiler, an old GPU). Raises ImportError."""
+    codes = torch.arange(256, dtype=torch.uint8, device=device)
+    code = torch.linspace(-1, 1, 256, device=device)
+    try:
+        right = torch.equal(dequantize(codes, torch.ones(4, device=device), code, 64, torch.float32), code)
+    except Exception as error:  # whatever a compiler or driver raises
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ImportError(f"Triton does not work on {device} ({first})") from None
+    if not right:
+        raise ImportError(f"Triton computes wrongly on {device}")
 
 
 def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
@@ -80,7 +58,7 @@ def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dty
 
 
 def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
-    """As `reference.embedding`, bit for bit; an id outside the table gives a row of NaN (raising would stop the device)."""
+    """As `reference.embedding`, bit for bit; an id outside the table gives a row of NaN: nothing here waits for it."""
     if dtype not in _DTYPES:
         return reference.embedding(ids, codes, absmax, code, block_size, dtype)
     height, width = codes.shape
@@ -94,12 +72,14 @@ def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_si
 
 
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
-    """As `reference.linear`; the table is exact to float32 rounding, the weight rounded to x's dtype on tensor cores."""
-    rows, (n_out, n_in) = x.numel() // max(x.shape[-1], 1), codes.shape
+    """As `reference.linear`; the table is exact to float32 rounding, for one row the weight is not rounded first."""
+    rows, n_out = x.numel() // max(x.shape[-1], 1), codes.shape[0]
     if x.dtype not in _DTYPES or not x.numel() or not n_out:
         return reference.linear(x, codes, absmax, code, block_size, bias)
     if rows > FUSED_ROWS:
-        return F.linear(x, dequantize(codes, absmax, code, block_size, x.dtype), None if bias is None else bias.to(x.dtype))
+        return F.linear(
+            x, dequantize(codes, absmax, code, block_size, x.dtype), None if bias is None else bias.to(x.dtype)
+        )
     y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype, device=x.device)
     with _on(codes):
         if rows == 1:
@@ -127,7 +107,7 @@ def _matvec(
 ) -> None:
     n_out, n_in = codes.shape
     span, table = gcd(block_size, n_in), lines(code)
-    width = min(span, 1024) if span >= 64 else 256  # codes of a row at a time
+    width = min(span, 512) if span >= 64 else 256  # codes of a row at a time
 
     def launch(strip: Strip) -> None:
         height = max(strip.size // width, 1)
@@ -143,7 +123,7 @@ def _matvec(
             num_warps=strip.num_warps,
         )
 
-    launch(_fastest((1, n_out, n_in, block_size, x.dtype, table.followed), _usable(STRIPS, table), launch, codes))
+    launch(fastest((1, n_out, n_in, block_size, x.dtype, table.followed), usable(STRIPS, table), launch, codes.device))
 
 
 def _multiply(
@@ -177,7 +157,7 @@ def _multiply(
             BLOCK_LOG2=_log2(block_size),
             HAS_BIAS=bias is not None and splits == 1,
             BACKWARD=backward,
-            SHARED=span >= _codes_in_a_row(tiles, backward),
+            SHARED=span >= codes_in_a_row(tiles, backward),
             ROWS=tiles.rows,
             OUTPUTS=tiles.outputs,
             TERMS=tiles.terms,
@@ -194,37 +174,11 @@ def _multiply(
                 num_warps=4,
             )
 
-    choices = _usable(FEW if rows <= 16 else MANY, table)
-    if x.dtype == torch.float32:  # twice the bytes in shared memory
-        choices = [tiles._replace(terms=min(tiles.terms, 32), num_stages=2) for tiles in choices]
-    choices = [tiles for tiles in choices if _codes_in_a_row(tiles, backward) <= span] or choices
+    choices = usable(FLOAT32 if x.dtype == torch.float32 else FEW if rows <= 16 else MANY, table)
+    choices = [tiles for tiles in choices if codes_in_a_row(tiles, backward) <= span] or choices
     bucket = 16 if rows <= 16 else triton.next_power_of_2(rows)
     key = (bucket, n_out, n_in, block_size, x.dtype, table.followed, backward)
-    launch(_fastest(key, choices, launch, codes))
-
-
-def _codes_in_a_row(tiles: Tiles, backward: bool) -> int:
-    return tiles.outputs if backward else tiles.terms
-
-
-def _usable(choices: Sequence[_T], table: Table) -> list[_T]:
-    return [choice for choice in choices if choice.decode != "lines" or table.followed]
-
-
-def _fastest(key: tuple, choices: Sequence[_T], launch: Callable[[_T], None], codes: Tensor) -> _T:
-    """The fastest choice for a shape, measured at its first call; the first one where nothing can be measured.
-
-    While a CUDA graph is captured nothing can: run the shape once before. A choice may change the order of a sum.
-    """
-    if codes.device.type != "cuda":
-        return choices[0]
-    key = (codes.device, *key)
-    if key not in _chosen:
-        if torch.cuda.is_current_stream_capturing():
-            return choices[0]
-        times = [triton.testing.do_bench(lambda c=choice: launch(c), warmup=5, rep=20) for choice in choices]
-        _chosen[key] = choices[times.index(min(times))]
-    return _chosen[key]
+    launch(fastest(key, choices, launch, codes.device))
 
 
 @cache

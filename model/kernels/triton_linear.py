@@ -1,11 +1,12 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators
-# ruff: noqa: N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# ruff: noqa: N803, SIM108
 """The kernels that `triton_kernels` launches, in Triton: decode, scale, multiply, add up in float32.
 
 Weight (N, K) row-major in codes; absmax of element (n, k) at (n * K + k) >> BLOCK_LOG2. SHARED says that the codes of a
 row in one tile lie in one block, so that a tile needs one absmax a row; else each element looks its own up. `lines` is
-described in `triton_tables`. No function of Triton's own library is called: its interpreter takes those only when it
-was on before Triton was imported.
+described in `triton_tables`. A code that is masked off is read as 0 and meets an activation or a scale of 0, or is
+never written. No function of Triton's own library is called: its interpreter takes those only when it was on before
+Triton was imported.
 """
 
 import triton
@@ -18,13 +19,29 @@ def _add(a, b):
 
 
 @triton.jit
-def _decode(q, table, lines, SIZE: tl.constexpr, DECODE: tl.constexpr):
-    """q uint8 (two dimensions, SIZE in all) -> code[q] float32: through the first-level cache, shared memory or lines."""
+def _entries(table, DECODE: tl.constexpr):
+    """What `_decode` gathers from: the table, or four copies of it, each value beside itself."""
+    if DECODE == "gather4":
+        entries = tl.load(table + tl.arange(0, 1024) // 4)
+    else:
+        entries = tl.load(table + tl.arange(0, 256))
+    return entries
+
+
+@triton.jit
+def _decode(q, column, table, lines, entries, SIZE: tl.constexpr, DECODE: tl.constexpr):
+    """q (R, C) uint8, SIZE in all, in columns (C,) -> code[q] float32, by one of four ways.
+
+    "load" goes through the first-level cache, "gather" through shared memory, where lanes wait for each other at its 32
+    banks, "gather4" through four copies there, of which neighbouring lanes (16 columns each) take different ones;
+    "lines" computes, with "lines_first" for a table whose first value is apart.
+    """
     index = q.to(tl.int32)
     if DECODE == "load":
         value = tl.load(table + index)
-    elif DECODE == "gather":
-        entries = tl.load(table + tl.arange(0, 256))
+    elif DECODE == "gather" or DECODE == "gather4":
+        if DECODE == "gather4":
+            index = index * 4 + ((column >> 4) & 3)[None, :]
         value = tl.reshape(tl.gather(entries, tl.reshape(index, [SIZE]), 0), q.shape)
     else:
         # 2^23 + q, less 2^23 + 127: exact, and cheaper than a conversion
@@ -58,9 +75,9 @@ def embedding(ids, codes, absmax, table, out, height, width, BLOCK_LOG2: tl.cons
     known = (row >= 0) & (row < height)
     column = tl.program_id(1) * SIZE + tl.arange(0, SIZE)
     inside = column < width
-    at = row * width + column
-    value = tl.load(table + tl.load(codes + at, mask=inside & known, other=0).to(tl.int32))
-    value *= tl.load(absmax + (at >> BLOCK_LOG2), mask=inside & known, other=0.0)
+    at = tl.where(known, row, 0) * width + column
+    value = tl.load(table + tl.load(codes + at, mask=inside, other=0).to(tl.int32))
+    value *= tl.load(absmax + (at >> BLOCK_LOG2), mask=inside, other=0.0)
     value = tl.where(known, value, float("nan"))
     tl.store(out + place * width + column, value.to(out.dtype.element_ty), mask=inside)
 
@@ -89,14 +106,16 @@ def matvec(
     start = row.to(tl.int64) * n_in
     stored = row < n_out
     total = tl.full([HEIGHT], 0.0, tl.float32)
+    entries = _entries(table, DECODE)
     if SHARED:
         for span in range(0, n_in, SPAN):
             part = tl.full([HEIGHT, WIDTH], 0.0, tl.float32)
             for first in range(0, SPAN, WIDTH):
                 column = span + first + tl.arange(0, WIDTH)
-                q = tl.load(codes + (start[:, None] + column[None, :]), mask=stored[:, None], other=127)
-                value = _decode(q, table, lines, HEIGHT * WIDTH, DECODE)
-                part += value * tl.load(x + column).to(tl.float32)[None, :]
+                q = tl.load(codes + (start[:, None] + column[None, :]), mask=stored[:, None], other=0)
+                value = _decode(q, column, table, lines, entries, HEIGHT * WIDTH, DECODE)
+                activations = tl.load(x + column).to(tl.float32)[None, :]
+                part = tl.fma(value, tl.broadcast_to(activations, [HEIGHT, WIDTH]), part)
             scale = tl.load(absmax + ((start + span) >> BLOCK_LOG2), mask=stored, other=0.0)
             total += tl.reduce(part, 1, _add) * scale
     else:
@@ -105,9 +124,11 @@ def matvec(
             column = first + tl.arange(0, WIDTH)
             at = start[:, None] + column[None, :]
             inside = stored[:, None] & (column < n_in)[None, :]
-            value = _decode(tl.load(codes + at, mask=inside, other=127), table, lines, HEIGHT * WIDTH, DECODE)
+            q = tl.load(codes + at, mask=inside, other=0)
+            value = _decode(q, column, table, lines, entries, HEIGHT * WIDTH, DECODE)
             value *= tl.load(absmax + (at >> BLOCK_LOG2), mask=inside, other=0.0)
-            part += value * tl.load(x + column, mask=column < n_in, other=0.0).to(tl.float32)[None, :]
+            activations = tl.load(x + column, mask=column < n_in, other=0.0).to(tl.float32)[None, :]
+            part = tl.fma(value, tl.broadcast_to(activations, [HEIGHT, WIDTH]), part)
         total = tl.reduce(part, 1, _add)
     if HAS_BIAS:
         total += tl.load(bias + row, mask=stored, other=0.0).to(tl.float32)
@@ -137,8 +158,11 @@ def multiply(
     DECODE: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """y (splits, M, outputs) = x W^T + bias, or with BACKWARD x W: program (i, j, s) has one tile, and the s-th part of
-    its sum (`terms_each` terms, a multiple of TERMS). WIDEN is for the interpreter, whose dot takes bf16 for integers."""
+    """y (splits, M, outputs) = x W^T + bias, or with BACKWARD x W.
+
+    Program (i, j, s) has one tile, and the s-th part of its sum (`terms_each` terms, a multiple of TERMS). WIDEN is for
+    the interpreter, whose dot takes bf16 for integers.
+    """
     outputs, terms = n_out, n_in
     if BACKWARD:
         outputs, terms = n_in, n_out
@@ -146,6 +170,7 @@ def multiply(
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     row_start = row.to(tl.int64) * terms
     sums = tl.full([ROWS, OUTPUTS], 0.0, tl.float32)
+    entries = _entries(table, DECODE)
     begin = tl.program_id(2) * terms_each
     for first in range(begin, min(begin + terms_each, terms), TERMS):
         term = first + tl.arange(0, TERMS)
@@ -157,9 +182,10 @@ def multiply(
         start = n.to(tl.int64) * n_in
         at = start[:, None] + k[None, :]
         stored = (n < n_out)[:, None] & (k < n_in)[None, :]
-        weight = _decode(tl.load(codes + at, mask=stored, other=127), table, lines, OUTPUTS * TERMS, DECODE)
+        q = tl.load(codes + at, mask=stored, other=0)
+        weight = _decode(q, k, table, lines, entries, OUTPUTS * TERMS, DECODE)
         if SHARED:
-            weight *= tl.load(absmax + ((start + k_first) >> BLOCK_LOG2), mask=(n < n_out) & (k_first < n_in), other=0.0)[:, None]
+            weight *= tl.load(absmax + ((start + k_first) >> BLOCK_LOG2), mask=n < n_out, other=0.0)[:, None]
         else:
             weight *= tl.load(absmax + (at >> BLOCK_LOG2), mask=stored, other=0.0)
         weight = weight.to(x.dtype.element_ty)

@@ -33,13 +33,13 @@ _seen = WeakIdKeyDictionary()  # code tensor -> (its version, its Table): lookin
 
 
 def lines(code: Tensor) -> Table:
-    """code (256,) float32 on any device -> its Table. Waits for the device once a tensor (and not in a captured graph)."""
+    """code (256,) float32 on any device -> its Table. Waits for the device once a tensor, never in a captured graph."""
     version = 0 if code.is_inference() else code._version
     known = _seen.get(code)
     if known is not None and known[0] == version:
         return known[1]
     if code.is_cuda and torch.cuda.is_current_stream_capturing():
-        return Table(code, followed=False, first_apart=False)
+        return Table(code.view(torch.int64), followed=False, first_apart=False)
     table = _fit(tuple(code.tolist()), code.device)
     _seen[code] = (version, table)
     return table
@@ -55,8 +55,8 @@ def _fit(values: tuple[float, ...], device: torch.device) -> Table:
         slopes[octave] = slope
         offsets[octave] = first - float(slopes[octave]) * low
     v = torch.arange(-127, 129)
-    octave = (v.abs().double() + 0.5).log2().floor().long() + 1
-    drawn = (slopes[octave].double() * v + offsets[octave].double() * v.sign()).float()
+    octaves = (v.abs().double() + 0.5).log2().floor().long() + 1
+    drawn = (slopes[octaves].double() * v + offsets[octaves].double() * v.sign()).float()
     stored = torch.tensor(values)
     near = (drawn - stored).abs() <= _TOLERANCE * stored.abs()
     packed = torch.stack([slopes, offsets], dim=1).contiguous().view(torch.int64).flatten()
