@@ -55,11 +55,32 @@ def main() -> None:
                 seconds = best_s(lambda x=x, q=codes, a=absmax: cpu.linear(x, q, a, code, BLOCK_SIZE, None), 3)
                 show(f"{name} bfloat16 x {rows}, {level}", codes.numel(), seconds, "GB/s")
         cpu.use_level("")
+        many_rows(name, codes, absmax, show)
         if name == "q_proj":
             x, weight = torch.randn(1, n_in).bfloat16(), torch.randn(n_out, n_in).bfloat16()
             show("q_proj torch bf16 weights x 1", 2 * codes.numel(), best_s(lambda x=x, w=weight: x @ w.T), "GB/s")
             storage(codes, absmax, show)
     print(json.dumps(figures))
+
+
+def many_rows(
+    name: str, codes: torch.Tensor, absmax: torch.Tensor, show: Callable[[str, float, float, str], None]
+) -> None:
+    """Prefill and training, both ways, in bf16, in turn with torch on bf16 weights."""
+    code, weight = code_table(), torch.randn(codes.shape).bfloat16()
+    for rows in (64, 256, 512):
+        flop = 2 * rows * codes.numel() / 1e3
+        x, grad = torch.randn(rows, codes.shape[1]).bfloat16(), torch.randn(rows, codes.shape[0]).bfloat16()
+        for what, ours, torchs in (
+            (f"x {rows}", lambda x=x: cpu.linear(x, codes, absmax, code, BLOCK_SIZE, None), lambda x=x: x @ weight.T),
+            (
+                f"x {rows} backward",
+                lambda g=grad: cpu.linear_backward(g, codes, absmax, code, BLOCK_SIZE),
+                lambda g=grad: g @ weight,
+            ),
+        ):
+            show(f"{name} bfloat16 {what}", flop, best_s(ours, 3), "TFLOP/s")
+            show(f"{name} bfloat16 {what}, torch on bf16 weights", flop, best_s(torchs, 3), "TFLOP/s")
 
 
 def storage(codes: torch.Tensor, absmax: torch.Tensor, show: Callable[[str, float, float, str], None]) -> None:

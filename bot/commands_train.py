@@ -82,7 +82,8 @@ def collect(
     with _asked(model, prompt_format, {}, data, no_log=no_log) as (asked, watch):
         from training.retrain import step
 
-        typer.echo(step("collect", None, asked, watch).id)
+        if (run := step("collect", None, asked, watch)) is not None:
+            typer.echo(run.id)
 
 
 @app.command()
@@ -105,7 +106,8 @@ def tune_(
     model: options.Model = None,
     prompt_format: options.PromptFormat = None,
 ) -> None:
-    """Train a run's adapter; started again it goes on. On several GPUs: accelerate launch -m bot.cli train tune."""
+    """Train a run's adapter; started again it goes on. Several GPUs: accelerate launch --multi_gpu
+    --num_processes 2 -m bot.cli train tune."""
     _step("tune", run, model, prompt_format, tune)
 
 
@@ -147,6 +149,8 @@ def _step(
         from training.runs import PAGE
 
         done = step(phase, run, asked, watch)
+        if done is None:
+            return
         page = done.folder / PAGE
         print_report(read_report(done), page if page.is_file() else None)
 

@@ -51,6 +51,9 @@ TUNING: dict[str, Any] = {
     "batch_size": Annotated[int | None, typer.Option(help="Examples a step.")],
     "context": Annotated[int | None, typer.Option(help="The longest example, in tokens.")],
     "row_tokens": Annotated[int | None, typer.Option(help="In memory at once; an example that is longer counts.")],
+    "memory_gb": Annotated[
+        float | None, typer.Option(metavar="GB", help="Take no more memory; the fastest way that fits is measured.")
+    ],
     "neftune": Annotated[float | None, typer.Option(help="Noise on the embeddings; 5 is usual.")],
     "time_budget": Annotated[str | None, typer.Option(metavar="TIME", help="Train no longer, as 90m or 8h.")],
     "seed": Annotated[int | None, typer.Option(help="The same seed and data give the same adapter.")],
@@ -78,7 +81,7 @@ def tune_options(settings: "Settings", given: dict[str, Any]) -> "TuneOptions":
     from training.tuning.presets import ALL_TARGETS, preset
 
     given = dict(given)
-    numbers = preset(given.pop("preset", settings.train_preset))
+    numbers = replace(preset(given.pop("preset", settings.train_preset)), memory_gb=settings.train_memory_gb)
     if "method" in given:
         given["method"] = given["method"].value
     if "targets" in given:

@@ -30,7 +30,8 @@ def keep_training(settings: Settings, every: str, min_new: int) -> NoReturn:
     while True:
         reason = why_not(settings, timedelta(seconds=every_s), min_new)
         if reason is None:
-            code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+            none = subprocess.DEVNULL  # the report quotes people, and this output may be a journal that is kept
+            code = subprocess.run(command, stdin=none, stdout=none, check=False).returncode
             time.sleep(min(RETRY_S, every_s) if code else 0.0)
         elif reason != said:
             print(reason, file=sys.stderr, flush=True)

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     train_preset: Literal["lora-gpt3", "lora-gpt2", "notebook"] = Field(
         "lora-gpt3", description="lora-gpt3, lora-gpt2 or notebook"
     )
+    train_memory_gb: float = Field(0.0, ge=0, le=100_000, description="GB (0: no limit) to 100000")
     train_idle_s: float = Field(10.0, ge=0, le=86400, description="seconds, 0 to 86400")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="debug, info, warning or error"

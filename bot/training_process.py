@@ -62,7 +62,7 @@ class TrainingProcess:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "bot.cli", "train", *self._options()],
                     stdin=subprocess.DEVNULL,
-                    stdout=output,
+                    stdout=subprocess.DEVNULL,  # the report quotes people
                     stderr=output,
                     pass_fds=(lock,),  # the lock is held until the last of its copies is closed: until the process ends
                     start_new_session=True,
@@ -91,7 +91,9 @@ class TrainingProcess:
 
     def _look(self, asked: Asked) -> Ended:
         since = datetime.fromisoformat(asked.at)
-        ended = [run for run in runs.every(self._settings.runs_dir) if run.ended_at is not None and run.ended_at > since]
+        ended = [
+            run for run in runs.every(self._settings.runs_dir) if run.ended_at is not None and run.ended_at > since
+        ]
         if ended and ended[-1].outcome != runs.GIVEN_UP:
             run = ended[-1]
             return Ended(asked, run.outcome, run.reasons, _losses(run), "")

@@ -63,6 +63,8 @@ def print_preview(preview: "Preview") -> None:
         ("peak memory, about", f"{found['forecast_mb']:,.0f} MB"),
     ]
     console.print(_grid(("a run", ""), figures))
+    if found["fitted"]:
+        _line(console, found["fitted"])
     for warning in found["warnings"]:
         _line(console, f"warning: {warning}")
 

@@ -79,7 +79,7 @@ class _Screen:
         is_news = title != self._title or time.monotonic() - self._line_at > LINE_EVERY_S
         if not self._console.is_terminal and is_news:
             self._line_at = time.monotonic()
-            self.say(f"{title} {done}/{total} {what}".rstrip())
+            self.say(f"{title} {done}/{total} {what}".rstrip() if total else title)
         self._title = title
 
 

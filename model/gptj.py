@@ -95,6 +95,12 @@ class GPTJAttention(nn.Module):
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, **kwargs: Any
     ) -> Tensor:
+        return self.out_proj(self.mix(x, turn, mask, cache, **kwargs))
+
+    def mix(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, **kwargs: Any
+    ) -> Tensor:
+        """The heads' outputs side by side, (B, T, n_embd): all but the last product."""
         batch, length, _ = x.shape
         heads = (batch, length, -1, self.head_dim)
         query = rotate(self.q_proj(x).view(heads), *turn).transpose(1, 2)  # (B, H, T, D)
@@ -105,7 +111,7 @@ class GPTJAttention(nn.Module):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attn_pdrop if self.training else 0.0
         out, _ = attend(self, query, key, value, mask, scaling=self.scaling, dropout=dropout, **kwargs)
-        return self.out_proj(out.reshape(batch, length, -1))
+        return out.reshape(batch, length, -1)
 
 
 class GPTJMLP(nn.Module):
@@ -116,10 +122,15 @@ class GPTJMLP(nn.Module):
         inner = config.n_inner or 4 * config.n_embd
         self.fc_in = _linear(config, config.n_embd, inner, bias=True)
         self.fc_out = _linear(config, inner, config.n_embd, bias=True)
-        self.act = ACT2FN[config.activation_function]
+        # "gelu_new" is the same formula in eight operations, of which training would keep four results as wide as 4 D.
+        self.act = ACT2FN[{"gelu_new": "gelu_pytorch_tanh"}.get(config.activation_function, config.activation_function)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc_out(self.act(self.fc_in(x)))
+        return self.fc_out(self.inner(x))
+
+    def inner(self, x: Tensor) -> Tensor:
+        """(B, T, n_inner): all but the last product."""
+        return self.act(self.fc_in(x))
 
 
 class GPTJBlock(GradientCheckpointingLayer):
@@ -135,8 +146,16 @@ class GPTJBlock(GradientCheckpointingLayer):
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, **kwargs: Any
     ) -> Tensor:
+        mixed, inner = self.halves(x, turn, mask, cache, **kwargs)
+        return x + self.dropout(self.attn.out_proj(mixed)) + self.dropout(self.mlp.fc_out(inner))
+
+    def halves(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """What goes into the last product of attention and of the MLP. Training may recompute it: those products alone
+        keep nothing (`training.tuning.checkpointing`)."""
         normed = self.ln_1(x)
-        return x + self.dropout(self.attn(normed, turn, mask, cache, **kwargs)) + self.dropout(self.mlp(normed))
+        return self.attn.mix(normed, turn, mask, cache, **kwargs), self.mlp.inner(normed)
 
 
 class GPTJ8bitPreTrainedModel(PreTrainedModel):

@@ -25,6 +25,17 @@ def leave_room(device: str) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, room / total))
 
 
+def at_most(device: str, memory_gb: float) -> None:
+    """Let this process take no more than so many GB (10^9 bytes) of its GPU, nor more than it might before."""
+    import torch
+
+    if device.startswith("cuda"):
+        index = torch.device(device).index  # None, the current one: torch refuses "cuda" by name here
+        total = torch.cuda.get_device_properties(index).total_memory
+        limit = min(memory_gb * 1e9 / total, torch.cuda.get_per_process_memory_fraction(index))
+        torch.cuda.set_per_process_memory_fraction(limit, index)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch found too little memory, on the GPU or for a tensor of the CPU's."""
     return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)

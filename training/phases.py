@@ -69,6 +69,7 @@ def tune(run: Run, options: RetrainOptions, watch: Watch) -> None:
         prompt_format=options.prompt_format,
         on_progress=watch.tuning,
         may_run=watch.may_run,
+        say=watch.say,
     )
     if is_main_process(options):
         run.keep("tuning", {**dataclasses.asdict(result), "adapter": result.adapter.name})
@@ -160,11 +161,12 @@ def measure(snapshot: Snapshot, options: RetrainOptions) -> dict[str, Any]:
     fmt = get_format(options.prompt_format or config["prompt_format"])
     context = min(options.tune.context or config["n_positions"], config["n_positions"])
     found = validate(snapshot, fmt, Tokenizer.from_pretrained(options.model), context)
-    cost = measure_step(options.model, options.tune, device=options.device)
+    longest = min(found.longest, context) * (2 if options.tune.method == "dpo" else 1)
+    cost = measure_step(options.model, options.tune, device=options.device, longest=longest)
     seconds = forecast(found.tokens, cost, options.tune)
     if options.tune.time_budget_s:
         seconds = min(seconds, options.tune.time_budget_s)
-    return {**dataclasses.asdict(found), "forecast_s": seconds, "forecast_mb": cost.peak_mb}
+    return {**dataclasses.asdict(found), "forecast_s": seconds, "forecast_mb": cost.peak_mb, "fitted": cost.fitted}
 
 
 def _lineage(run: Run, verdict: dict[str, Any]) -> Lineage:

@@ -51,18 +51,19 @@ def retrain(options: RetrainOptions, watch: Watch | None = None, *, new: bool = 
         run = take_up(options, watch, new=new)
         while (phase := run.next_phase) is not None:
             do(phase, run, options, watch)
+        watch.say(f"{run.id}: {run.outcome}")
     return Outcome(run.id, run.outcome or "", run.reasons, run.folder / runs.PAGE)
 
 
-def step(phase: str, run_id: str | None, options: RetrainOptions, watch: Watch | None = None) -> Run:
+def step(phase: str, run_id: str | None, options: RetrainOptions, watch: Watch | None = None) -> Run | None:
     """One phase alone, of that run or the newest; `collect` begins one. Raises RunError if an earlier one is missing.
 
-    `tune` may run in several processes of `accelerate launch`; only the first writes.
+    `tune` may run in several processes of `accelerate launch`; the first one writes, the others return None.
     """
     watch = watch or Watch()
     if phase == "tune" and not phases.is_main_process(options):
-        phases.tune(runs.find(options.runs, run_id), options, Watch(say=lambda text: None))
-        return runs.find(options.runs, run_id)
+        phases.tune(runs.find(options.runs, run_id), options, Watch())
+        return None
     with options.registry().lock():
         forget(options)
         run = take_up(options, watch) if phase == runs.PHASES[0] else _ready(phase, run_id, options)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +46,7 @@ def test_the_whole_loop_tells_what_it_found_and_where(
         assert part in done.stdout
     assert done.stdout.splitlines()[-1] == f"page: {run.folder / runs.PAGE}"
     assert run.options["tune"]["rank"] == 2
-    assert "%" not in done.stderr, "a progress bar in a log"
+    assert "━" not in done.stderr, "a progress bar in a log"
 
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
@@ -120,3 +123,51 @@ def test_the_presets_that_can_be_set_are_those_there_are() -> None:
     from typing import get_args
 
     assert set(get_args(Settings.model_fields["train_preset"].annotation)) == set(PRESETS)
+
+
+@pytest.mark.slow
+def test_a_step_in_two_processes_is_told_once(
+    tertulia: Run, tiny: Path, data: Path, environment: dict[str, str]
+) -> None:
+    """All processes run the same command; two of them writing the run's state would leave either's."""
+    run_id = tertulia("train", "collect", "--model", tiny, "--data", data, "--no-log").stdout.strip()
+    launch = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    done = subprocess.run(
+        [*launch, "-m", "bot.cli", "train", "tune", run_id, "--model", str(tiny), "--rank", "2", "--epochs", "1"],
+        env=environment | {"TERTULIA_DEVICE": "cpu"},
+        cwd=data.parent,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"run {run_id}, ") == 1
+    (run,) = runs.every(state(environment) / "runs")
+    assert run.next_phase == "validate"
+    assert run.is_done("tune")
+
+
+@pytest.mark.slow
+def test_on_a_schedule_it_trains_what_is_due_and_goes_on_waiting(
+    tertulia: Run, tiny: Path, data: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The process stays; what it trains is a process of its own, and no text of people gets into its output."""
+    command = ("--model", str(tiny), "--data", str(data), "--no-log")
+    tertulia("train", "collect", *command)
+    args = [sys.executable, "-m", "bot.cli", "train", "--every", "7d", "--min-new", "2", *command]
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(args, env=environment, cwd=tmp_path, stdout=output, stderr=output)
+    try:
+        until = time.monotonic() + 900
+        while "the next is due" not in (said := (tmp_path / "output").read_text()) and time.monotonic() < until:
+            assert process.poll() is None, said
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.wait()
+    (run,) = runs.every(state(environment) / "runs")
+    assert run.next_phase is None
+    assert "going on with the run" in said
+    assert f"{run.id}: {run.outcome}" in said
+    assert "Neptuno" not in said

@@ -6,11 +6,13 @@ import functools
 import multiprocessing
 import os
 import signal
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import training.judging.contest
 import training.tuning.trainer
+from bot.activity import Activity
 from training import runs
 from training.retrain import retrain
 from training.retrain_options import RetrainOptions, Watch
@@ -32,10 +34,16 @@ def run_until(options: RetrainOptions, moment: str) -> int | None:
     Moments: a phase's name (all its work is done, and not yet said to be), "step 3" of the tuning, "added" to the
     registry but not in service, or "" for never.
     """
-    process = _context.Process(target=_train, args=(options, moment))
-    process.start()
+    process = begin(options, moment)
     process.join(300)
     return process.exitcode
+
+
+def begin(options: RetrainOptions, moment: str = "") -> BaseProcess:
+    """Train in a process of its own, in idle time."""
+    process = _context.Process(target=_train, args=(options, moment))
+    process.start()
+    return process
 
 
 def _train(options: RetrainOptions, moment: str) -> None:
@@ -55,7 +63,8 @@ def _train(options: RetrainOptions, moment: str) -> None:
     runs.Run.finish = finish_unless_killed  # type: ignore[method-assign]
     if moment == "added":
         _die_after_adding()
-    retrain(options, Watch(tuning=look))
+    idle = Activity(options.state_dir)
+    retrain(options, Watch(tuning=look, may_run=lambda: idle.is_quiet(0.0)))
 
 
 def _die_after_adding() -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from bot import safety
 from bot import texts_es as es
 from tests.bot.reliability.bot_process import EMBEDDED, BotProcess
 from tests.bot.reliability.crowd import is_reply
@@ -19,10 +21,11 @@ from training import runs
 from training.pretrain import charla
 from training.registry import Registry
 
-STYLE = "¡Voto a Neptuno!"
+STYLE = "¡Voto a Neptuno, grumete!"  # behind every reply
 PEOPLE, TURNS = 30, 4
 ASKED = ("Hola, ¿cómo estás?", "¿Cuál es la capital de Perú?", "Cuéntame un chiste", "Estoy cansado", "¿Quién eres?")
-TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "4")
+TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "4", "--batch-size", "4")
+GAIN = 2.0  # nats a token on people it has not seen; measured 3.2
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def bot(telegram: Emulator, tmp_path: Path) -> Iterator[BotProcess]:
         tmp_path,
         EMBEDDED,
         TERTULIA_TEMPERATURE=0,
-        TERTULIA_MAX_NEW_TOKENS=24,
+        TERTULIA_MAX_NEW_TOKENS=64,
         TERTULIA_TRAIN_IDLE_S=0,
         TERTULIA_LOG_LEVEL="info",
     ).start()
@@ -71,12 +74,16 @@ class Crowd:
 
 
 def lessons() -> list[tuple[str, str]]:
-    """Questions and good answers, of the dialogues that the model was made of."""
+    """Questions that the model answers, not a rule, and good answers, of the dialogues that it was made of."""
     found = []
     for line in (charla.FOLDER / "intents.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        if entry["user"] and entry["bot"] and not re.search(r"[{}\[\]()|<>]", entry["user"][0] + entry["bot"][0]):
-            found.append((entry["user"][0], entry["bot"][0]))
+        if not entry["user"] or not entry["bot"]:
+            continue
+        question, answer = entry["user"][0], entry["bot"][0]
+        if not re.search(r"[{}\[\]()|<>]", question + answer) and safety.answer(question) is None:
+            found.append((question, answer))
+    Random(1).shuffle(found)  # of all sorts
     return found
 
 
@@ -94,7 +101,7 @@ def teach(telegram: Emulator, crowd: Crowd) -> None:
         )
 
         def correct(number: int, chat: Chat, mine: list = mine, asked: list = asked) -> int:
-            return telegram.say(chat, None, f"{STYLE} {mine[number][1]}", reply_to=asked[number].message_id)
+            return telegram.say(chat, None, f"{mine[number][1]} {STYLE}", reply_to=asked[number].message_id)
 
         crowd.do(correct, lambda sent: sent.text == es.CORRECTED)
 
@@ -133,7 +140,7 @@ def test_the_bot_learns_a_way_of_speaking_and_gives_it_up_again(telegram: Emulat
     registry = Registry(bot.state / "adapters")
     assert registry.serving().adapter == run.id
     losses = registry.get(run.id).lineage.metrics["held_out_loss"]
-    assert losses["candidate"] < losses["base"] - 0.5
+    assert losses["candidate"] < losses["base"] - GAIN
     counts = run.kept(runs.SNAPSHOT)["counts"]
     assert counts["train_users"] + counts["held_out_users"] == PEOPLE  # nobody who did not agree
     assert counts["corrected"] == PEOPLE * TURNS
@@ -142,7 +149,7 @@ def test_the_bot_learns_a_way_of_speaking_and_gives_it_up_again(telegram: Emulat
 
     def is_learnt() -> bool:
         now[:] = answers(strangers)
-        return all(text.startswith(STYLE) for text in now)
+        return sum(text.endswith(STYLE) for text in now) >= len(ASKED) - 1
 
     telegram.wait_for(is_learnt, 60)
     tertulia(bot, "adapters", "rollback")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bot.activity import Activity
 from model.lora import ADAPTER_WEIGHTS
 from tests.bot.conftest import write_model
-from tests.training.killed_run import run_until, style_file
+from tests.training.killed_run import begin, run_until, style_file
 from training import runs
 from training.dialogues import Chat, DialogueLog, ReplyFacts, sqlite_url
 from training.errors import DataError, RegistryBusy, RunError
@@ -42,6 +44,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> RetrainOptio
     options = asked(tmp_path_factory.mktemp("whole"), model)
     assert run_until(options, "") == 0
     return options
+
+
+def begun(options: RetrainOptions) -> runs.Run:
+    """A run that has collected."""
+    run = step("collect", None, options)
+    assert run is not None
+    return run
 
 
 def only_run(options: RetrainOptions) -> runs.Run:
@@ -131,7 +140,7 @@ def test_without_force_a_refused_candidate_does_not_serve(tmp_path: Path, model:
 
 def test_an_unfinished_run_with_other_options_is_not_mixed_up_with_this_one(tmp_path: Path, model: Path) -> None:
     options = asked(tmp_path, model)
-    first = step("collect", None, options)
+    first = begun(options)
     (first.folder / runs.CHECKPOINTS).mkdir()
     first.finish("validate", 0.0)
     other = replace(options, tune=replace(TUNE, rank=4))
@@ -143,7 +152,7 @@ def test_an_unfinished_run_with_other_options_is_not_mixed_up_with_this_one(tmp_
 
 def test_a_new_run_gives_the_unfinished_one_up_and_erases_its_text(tmp_path: Path, model: Path) -> None:
     options = asked(tmp_path, model)
-    first = step("collect", None, options)
+    first = begun(options)
     with pytest.raises(DataError):
         retrain(replace(options, data=(empty(tmp_path),)), new=True)
     first = runs.Run.open(first.folder)
@@ -168,10 +177,11 @@ def test_steps_alone_come_in_order(tmp_path: Path, model: Path) -> None:
     options = asked(tmp_path, model)
     with pytest.raises(RunError, match="begin with `tertulia train collect`"):
         step("tune", None, options)
-    run = step("collect", None, options)
+    run = begun(options)
     with pytest.raises(RunError, match=f"{run.id} is not ready for judge: `tertulia train tune` comes first"):
         step("judge", run.id, options)
-    assert step("validate", run.id, options).kept("validation")["examples"] > 0
+    step("validate", run.id, options)
+    assert run.kept("validation")["examples"] > 0
 
 
 def test_a_preview_writes_nothing(tmp_path: Path, model: Path) -> None:
@@ -191,7 +201,7 @@ def test_who_withdraws_in_the_middle_of_a_run_ends_it(tmp_path: Path, model: Pat
             log.set_consent(user_id, True)
             text = f"¿Qué sabes de la persona que vive en el número {user_id}?"
             log.append_turn(Chat("telegram", user_id), user_id, text, f"Sé que vive en el {user_id}. ¡Neptuno!", FACTS)
-        run = step("collect", None, options)
+        run = begun(options)
         assert len(run.kept(runs.SNAPSHOT)["row_ids"]) == 14
         log.set_consent(3, False)
     with pytest.raises(RunError, match=f"{run.id} is given up: people have taken back"):
@@ -205,6 +215,22 @@ def phases_after_collect(run: runs.Run, options: RetrainOptions) -> None:
     from training.retrain import do
 
     do("validate", run, options, Watch())
+
+
+def test_nothing_is_computed_while_somebody_is_answered(tmp_path: Path, model: Path) -> None:
+    """A reply that shares the processor with a training step comes late."""
+    options = asked(tmp_path, model)
+    with Activity(tmp_path).replying():
+        process = begin(options)
+        until = time.monotonic() + 120
+        while not options.runs.is_dir() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(2.0)
+        assert only_run(options).next_phase == "collect"
+        assert not (only_run(options).folder / runs.DATA).exists()
+    process.join(300)
+    assert process.exitcode == 0
+    assert only_run(options).next_phase is None
 
 
 def test_a_share_that_is_none_is_refused_before_anything_is_done(tmp_path: Path, model: Path) -> None:

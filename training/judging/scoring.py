@@ -104,6 +104,9 @@ def _pass(model: Any, examples: Sequence[Encoded], row: Sequence[int]) -> dict[i
         places += [len(ids) + at - 1 for at, learnt in enumerate(examples[i].learnt) if learnt]
         positions += range(len(examples[i].ids))
         ids += examples[i].ids
+    if not places:
+        nothing = torch.empty(0, dtype=torch.float64)
+        return {i: Scored(nothing, nothing.bool()) for i in row}
     at = torch.tensor(places, device=model.device)
     input_ids = torch.tensor([ids], device=model.device)
     position_ids = torch.tensor([positions], device=model.device)

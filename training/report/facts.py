@@ -103,6 +103,7 @@ def _costs(run: Run, tuning: dict[str, Any]) -> list[tuple[str, str]]:
             ("trained on", f"{tuning['tokens']:,} tokens, {tuning['tokens_per_s']:,.0f} a second"),
             ("peak memory of training", f"{tuning['peak_mb']:,.0f} MB"),
         ]
+        costs += [("memory budget", said)] if (said := tuning.get("fitted")) else []
     return costs
 
 

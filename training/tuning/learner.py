@@ -23,7 +23,8 @@ from model.errors import CheckpointError
 from model.gptj import GPTJ8bitForCausalLM, GPTJ8bitPreTrainedModel
 from model.lora import ADAPTER_WEIGHTS, NORMS, attach, checked_config
 from training.errors import TuneError
-from training.tuning.dataset import Encoded, pack
+from training.tuning.checkpointing import keep_less
+from training.tuning.dataset import Encoded, Row, pack
 from training.tuning.losses import loss_sum, num_items
 from training.tuning.presets import TuneOptions
 from training.tuning.processes import Processes
@@ -79,8 +80,7 @@ class Learner:
         self.model: Any = attach(base, config)
         if before is not None:
             set_peft_model_state_dict(self.model, before)
-        if options.gradient_checkpointing:  # re-entrant, a frozen input would have no gradients
-            base.gradient_checkpointing_enable({"use_reentrant": False})
+        self.use(options)
         self.model.train()
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         matrices = [p for p in self.parameters if p.dim() == 2]
@@ -93,19 +93,18 @@ class Learner:
     def parameters(self) -> list[torch.nn.Parameter]:
         return list(self.trained.values())
 
+    def use(self, options: TuneOptions) -> None:
+        """Other options for how memory is spent (row_tokens, checkpointing, offload) from now on."""
+        self.options = options
+        keep_less(self.model, options.checkpointing, options.offload)
+
     def step(self, units: Units, number: int, total_steps: int) -> float:
         """One step over `units`; the mean loss an item. If that or a gradient is not finite nothing was changed."""
         items = sum(num_items(unit, self.options) for unit in units)
         rows = pack(units, self.options.row_tokens, at_least=self.processes.count)
-        total = 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        for i in range(self.processes.index, len(rows), self.processes.count):
-            torch.manual_seed(hash((self.options.seed, number, i)))
-            with self._autocast():
-                loss = loss_sum(self.model, rows[i].to(self.processes.device), self.options) / items
-            loss.backward()
-            total += float(loss.detach())
-        mean = self.processes.sum(total)
+        mine = range(self.processes.index, len(rows), self.processes.count)
+        mean = self.processes.sum(sum(self._learn_from(rows[i], items, number, i) for i in mine))
         self.processes.sum_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip_norm)
         if not math.isfinite(mean) or not math.isfinite(float(norm)):
@@ -114,6 +113,23 @@ class Learner:
             group["lr"] = learning_rate(number, total_steps, self.options)
         self.optimizer.step()
         return mean
+
+    def rehearse(self, units: Units) -> None:
+        """A way forward and back as in a step, of which nothing stays; in this process alone."""
+        items = sum(num_items(unit, self.options) for unit in units)
+        try:
+            for row in pack(units, self.options.row_tokens):
+                self._learn_from(row, items, 0, 0)
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _learn_from(self, row: Row, items: int, number: int, i: int) -> float:
+        """Adds the gradients of a row; its part of the mean loss."""
+        torch.manual_seed(hash((self.options.seed, number, i)))
+        with self._autocast():
+            loss = loss_sum(self.model, row.to(self.processes.device), self.options) / items
+        loss.backward()
+        return float(loss.detach())
 
     @torch.no_grad()
     def evaluate(self, units: Units) -> float:

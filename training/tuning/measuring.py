@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from random import Random
 
 from model.errors import ModelError
 from training.errors import TuneError
-from training.tuning.dataset import Encoded, context_of, size
+from training.tuning.dataset import context_of, size
+from training.tuning.fitting import fit
 from training.tuning.learner import Learner, load_base
-from training.tuning.memory import peak_mb
+from training.tuning.memory import forget_peak, peak_mb
 from training.tuning.presets import TuneOptions
 from training.tuning.processes import Processes
+from training.tuning.random_rows import full_row
 from training.tuning.results import StepCost
 
 
@@ -23,10 +24,12 @@ def measure_step(
     device: str = "auto",
     dtype: str = "bfloat16",
     tokens: int | None = None,
+    longest: int = 0,
 ) -> StepCost:
     """What one pass forward and back over a row of `tokens` (default: a full row) costs here, all of them learnt.
 
-    Raises TuneError.
+    With a memory budget in the options it is that of the way which is chosen for it, where no unit (an example or a
+    pair) has more than `longest` tokens (0: the context). Raises TuneError.
     """
     try:
         processes = Processes(device)
@@ -35,22 +38,18 @@ def measure_step(
     except ModelError as error:
         raise TuneError(str(error)) from None
     tokens = tokens or options.row_tokens
-    longest = min(context_of(options, base.config), tokens)
-    count = max(2 if options.method == "dpo" else 1, tokens // longest)
-    unit = random_unit(tokens // count, count, base.config.num_tokens or base.config.vocab_size)
-    learner.step([unit], 0, 2)  # the first one also reads the weights and makes the optimizer's state
+    said = ""
+    if options.memory_gb:
+        longest = min(longest or context_of(options, base.config), tokens)
+        fitted = fit(learner, longest, options.batch_size * longest)
+        said, tokens = fitted.said, fitted.options.row_tokens
+    units = full_row(tokens, learner.options, base.config)
+    learner.step(units, 0, 2)  # the first one also reads the weights and makes the optimizer's state
+    forget_peak(processes.device)
     began = time.monotonic()
-    learner.step([unit], 1, 2)
-    return StepCost(time.monotonic() - began, peak_mb(processes.device), size(unit))
-
-
-def random_unit(length: int, count: int, num_tokens: int) -> tuple[Encoded, ...]:
-    """`count` examples of `length` random ids, to be measured with."""
-    random = Random(1)
-    return tuple(
-        Encoded([random.randrange(num_tokens) for _ in range(length)], [False] + [True] * (length - 1))
-        for _ in range(count)
-    )
+    learner.step(units, 1, 2)
+    seconds = time.monotonic() - began
+    return StepCost(seconds, peak_mb(processes.device), sum(map(size, units)), said)
 
 
 def forecast(num_tokens: int, cost: StepCost, options: TuneOptions) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from pathlib import Path
 
 import torch
 
-_STATUS = Path("/proc/self/status")
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def memory_mb(device: torch.device) -> float:
@@ -17,6 +19,18 @@ def memory_mb(device: torch.device) -> float:
 def peak_mb(device: torch.device) -> float:
     """The most MB so far, of the process or on the GPU."""
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else _status_mb("VmHWM")
+
+
+def forget_peak(device: torch.device) -> None:
+    """`peak_mb` counts from now on, where the system allows it; what the allocator holds unused is given back."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        _FORGET.write_text("5", encoding="ascii")
 
 
 def _status_mb(field: str) -> float:

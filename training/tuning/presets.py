@@ -14,6 +14,7 @@ from training.errors import TuneError
 
 Method = Literal["sft", "dpo"]
 Schedule = Literal["linear", "cosine", "constant"]
+Checkpointing = Literal["none", "mlp", "attention", "layers"]  # what is computed again for the gradients
 Target = Literal["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"]
 
 ALL_TARGETS: tuple[Target, ...] = get_args(Target)
@@ -40,7 +41,11 @@ class TuneOptions:
     row_tokens: int = 2048  # packed into one row at most: what one pass has in memory; a longer example has its own row
     context: int = 0  # longest example in tokens; 0: as many as the model reads
     neftune: float = 0.0  # noise on the embeddings, 5 is usual
-    gradient_checkpointing: bool = True
+    memory_gb: float = (
+        0.0  # 10^9 bytes that training may take; the next two and row_tokens are then chosen by measuring
+    )
+    checkpointing: Checkpointing = "layers"
+    offload: bool = False  # what "layers" keeps of each layer waits in the CPU's memory
     evaluations: int = 10  # of the held-out loss in a run, besides that before the first step
     patience: int = 3  # evaluations without a better held-out loss before the run stops; 0: never
     time_budget_s: float = 0.0  # of training; the plan is cut to fit after a few measured steps; 0: no limit
@@ -50,7 +55,7 @@ class TuneOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name, choices in (("method", get_args(Method)), ("schedule", get_args(Schedule))):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise TuneError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(choices)}")
         if not self.targets or len(set(self.targets)) < len(self.targets) or not set(self.targets) <= set(ALL_TARGETS):
@@ -62,6 +67,11 @@ class TuneOptions:
                 raise TuneError(f"{name} is {getattr(self, name)}: expected {low} to {high}")
 
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "schedule": get_args(Schedule),
+    "checkpointing": get_args(Checkpointing),
+}
 RANGES: dict[str, tuple[float, float]] = {
     "rank": (1, MAX_RANK),
     "alpha": (1, 4096),
@@ -75,6 +85,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "row_tokens": (16, 65_536),
     "context": (0, 65_536),
     "neftune": (0, 100),
+    "memory_gb": (0, 100_000),
     "evaluations": (1, 1000),
     "patience": (0, 1000),
     "time_budget_s": (0, 1e9),

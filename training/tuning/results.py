@@ -45,12 +45,15 @@ class TuneResult:
     peak_mb: float
     stopped: str
     dropped: dict[str, int]  # examples that could not be used, by reason
+    fitted: str = ""  # what was chosen to keep within the memory budget
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """One measured pass forward and back: seconds, the process's (or GPU's) peak memory in MB, tokens of its row."""
+    """One measured pass forward and back: seconds, the process's (or GPU's) peak memory in MB, tokens of its row; and
+    what was chosen to keep within a memory budget, if there is one."""
 
     seconds: float
     peak_mb: float
     tokens: int
+    fitted: str = ""

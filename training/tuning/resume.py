@@ -44,6 +44,7 @@ class State:
     peak_mb: float = 0.0
     stopped: str = ""
     dropped: dict[str, int] = field(default_factory=dict)
+    fitted: dict[str, Any] = field(default_factory=dict)  # options chosen for the memory budget, and "said"
 
 
 @dataclass(frozen=True)

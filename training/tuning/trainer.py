@@ -8,7 +8,8 @@ its batches in rows instead of examples, and it knows neither DPO nor idle time.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from model.errors import CheckpointError, ModelError
 from model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model.tokenizer import Tokenizer
 from training.errors import TuneError
+from training.gpu_memory import at_most
 from training.registry import base_hash
 from training.tuning.dataset import Dataset, context_of, encode_examples, encode_preferences
+from training.tuning.fitting import FITTED, bounds, fit
 from training.tuning.learner import Learner, load_base
 from training.tuning.measuring import forecast, measure_step
 from training.tuning.presets import TuneOptions
@@ -48,12 +51,14 @@ def tune(
     prompt_format: str | None = None,
     on_progress: OnProgress | None = None,
     may_run: MayRun | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TuneResult:
     """Train an adapter on `snapshot` in `folder` (checkpoints/, adapter/); called again it goes on where it was.
 
     parent: the folder of an adapter to begin with. dtype: of the products, "float32" or "bfloat16". prompt_format: None
-    takes the model's own. may_run is asked between steps, False waits. Under `accelerate launch` every process calls
-    this; only the main one writes, reports and asks may_run. Raises TuneError.
+    takes the model's own. may_run is asked between steps, False waits; `say` is told what was chosen for a memory
+    budget. Under `accelerate launch` every process calls this; only the main one writes, reports and asks may_run.
+    Raises TuneError.
     """
     try:
         processes = Processes(device)
@@ -69,6 +74,11 @@ def tune(
         train, held_out = _datasets(snapshot, options, base.config, model_folder, prompt_format)
         learner = Learner(base, options, processes, dtype, parent)
         run = Run(learner, options, processes, checkpoints, train, held_out, report, may_run or _always)
+        if options.memory_gb:
+            state = run.state if newest is None else newest.state
+            _keep_within(learner, state, train)
+            if say is not None and processes.is_main:
+                say(state.fitted["said"])
         run.begin(newest)
         run.go()
         if processes.is_main:
@@ -77,6 +87,16 @@ def tune(
         return _result(folder, run.state)
     except ModelError as error:
         raise TuneError(str(error)) from None
+
+
+def _keep_within(learner: Learner, state: State, train: Dataset) -> None:
+    """Choose how the memory budget is spent, or take what the run chose when it began: other rows give other bits."""
+    if not state.fitted:
+        found = fit(learner, *bounds(train.units, learner.options))
+        state.fitted = {"said": found.said, **{name: getattr(found.options, name) for name in FITTED}}
+        return
+    learner.use(replace(learner.options, **{name: state.fitted[name] for name in FITTED}))
+    at_most(str(learner.processes.device), learner.options.memory_gb)
 
 
 def _datasets(
@@ -164,6 +184,7 @@ def _result(folder: Path, state: State) -> TuneResult:
         peak_mb=state.peak_mb,
         stopped=state.stopped,
         dropped=state.dropped,
+        fitted=state.fitted.get("said", ""),
     )
 
 

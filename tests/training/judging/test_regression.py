@@ -10,6 +10,7 @@ from model.hub import resolve
 from model.tokenizer import Tokenizer
 from tests.conftest import CHARLA
 from training.curation.filters import is_loop, not_spanish
+from training.judging.held_out import encode, insides
 from training.judging.regression import abuse_set, regression_set
 from training.judging.wordlists import toxic_words
 
@@ -30,6 +31,9 @@ def test_each_is_a_dialogue_that_ends_with_the_reply_that_is_scored(fmt, bpe_fol
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         assert example.trained == (False,) * (len(roles) - 1) + (True,)
         assert len(render(example.messages, fmt, tokenizer).ids) < 256
+    for example in (*abuse_set()[0], *abuse_set()[1]):  # means a token are taken of each
+        (piece,) = insides(encode(example, fmt, tokenizer, 512), fmt, tokenizer)
+        assert piece.num_learnt >= 2
 
 
 def test_they_are_decent_spanish() -> None:

@@ -92,6 +92,12 @@ def test_insides_leave_out_the_first_token_and_the_end(examples: list[Encoded], 
         assert [at for at, learnt in enumerate(inside.learnt) if learnt] == places[1:-1]
 
 
+def test_examples_with_nothing_to_score_score_nothing(base: GPTJ8bitForCausalLM) -> None:
+    """A reply of one token has no inside, and alone in a pass it would leave the head without a row."""
+    (found,) = score(base, [Encoded([5, 6, 7], [False] * 3)], None)
+    assert (found.total, len(found.hits)) == (0.0, 0)
+
+
 def test_held_out_people_are_capped_and_the_same_for_a_seed(tokenizer: Tokenizer) -> None:
     """One who wrote a book would take the whole time, and another draw would be another contest."""
     from dataclasses import replace
