@@ -149,8 +149,9 @@ def is_in_share(owner: str, pointer: Pointer) -> bool:
 def forget_taken_back(settings: Settings, log: DialogueLog) -> list[str]:
     """Mark the adapters that learnt from what people have taken back, and erase it from the runs -> newly marked ones.
 
-    They leave service at once if the settings say so.
+    They leave service at once if the settings say so. Raises TrainingError for what is damaged, after the rest.
     """
-    marked = mark_forgotten(Registry(settings.adapters_dir), log, retire=settings.retire_forgotten)
-    forget_rows(settings.runs_dir, partial(lost_rows, log))
-    return marked
+    try:
+        return mark_forgotten(Registry(settings.adapters_dir), log, retire=settings.retire_forgotten)
+    finally:
+        forget_rows(settings.runs_dir, partial(lost_rows, log))

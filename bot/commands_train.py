@@ -51,6 +51,8 @@ def train(
         return
     if every is None and min_new is not None:
         raise BotError("--min-new goes with --every, for instance --every 7d --min-new 200")
+    if every is not None and dry_run:
+        raise BotError("--dry-run does not go with --every: it looks once")
     if every is not None:
         from bot.scheduling import keep_training
 

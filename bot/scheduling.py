@@ -33,9 +33,10 @@ def keep_training(settings: Settings, every: str, min_new: int) -> NoReturn:
             none = subprocess.DEVNULL  # the report quotes people, and this output may be a journal that is kept
             code = subprocess.run(command, stdin=none, stdout=none, check=False).returncode
             time.sleep(min(RETRY_S, every_s) if code else 0.0)
-        elif reason != said:
+            continue
+        if reason != said:
             print(reason, file=sys.stderr, flush=True)
-        said = reason or ""
+            said = reason
         time.sleep(min(LOOK_S, every_s / 10))
 
 
@@ -49,8 +50,9 @@ def why_not(settings: Settings, every: timedelta, min_new: int) -> str | None:
     ended = [run for run in runs.every(runs_folder) if run.outcome != runs.GIVEN_UP]
     if ended and datetime.now(UTC) < (due := ended[-1].began_at + every):
         return f"the last training began {ended[-1].began_at:%Y-%m-%d %H:%M} UTC: the next is due {due:%Y-%m-%d %H:%M}"
-    seen = set((ended[-1].kept(runs.SNAPSHOT) or {}).get("row_ids", ())) if ended else set()
-    num_new = len(_usable_rows(settings) - seen)
+    kept = (ended[-1].kept(runs.SNAPSHOT) or {}) if ended else {}
+    # Also what curation dropped was seen: it would count as new for ever.
+    num_new = len(_usable_rows(settings) - set(kept.get("seen_ids", kept.get("row_ids", ()))))
     if num_new < min_new:
         return f"{num_new} new messages may be learnt from, {min_new} are wanted"
     return None

@@ -40,12 +40,13 @@ def collect(run: Run, options: RetrainOptions, watch: Watch) -> None:
     folder = run.folder / runs.DATA
     shutil.rmtree(folder, ignore_errors=True)  # of a start that was killed: people may have changed their mind since
     try:
-        snapshot = write_snapshot(gather(options), folder, base=run.options["base"])
+        curated = gather(options)
+        snapshot = write_snapshot(curated, folder, base=run.options["base"])
     except TrainingError:
         shutil.rmtree(run.folder)  # there is nothing in it to go on with
         raise
     facts = {"data_hash": snapshot.data_hash, "counts": dict(snapshot.counts), "row_ids": list(snapshot.row_ids)}
-    run.keep(runs.SNAPSHOT, facts)
+    run.keep(runs.SNAPSHOT, {**facts, "seen_ids": list(curated.seen_ids)})
 
 
 def check(run: Run, options: RetrainOptions, watch: Watch) -> None:

@@ -152,6 +152,8 @@ def _ready(phase: str, run_id: str | None, options: RetrainOptions) -> Run:
     run, wanted = runs.find(options.runs, run_id), options.of_run()
     if run.outcome == runs.GIVEN_UP:
         raise RunError(f"the run {run.id} was given up ({'; '.join(run.reasons)}): begin with `tertulia train collect`")
+    if run.ended_at is not None and phase in ("validate", "tune", "judge"):
+        raise RunError(f"the run {run.id} has ended, and its data are erased: begin with `tertulia train collect`")
     if run.options["base"] != wanted["base"]:
         raise RunError(f"the run {run.id} is for the model {run.options['model']}: give it with --model")
     missing = [one for one in runs.PHASES[: runs.PHASES.index(phase)] if not run.is_done(one) and one != "validate"]

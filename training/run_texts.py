@@ -15,6 +15,7 @@ from training.registry import Registry
 from training.runs import Run
 
 QUOTING = (runs.JUDGEMENT, runs.PAGE)
+ASIDE = tuple(f".{name}.*" for name in QUOTING)  # what `write_whole` leaves of them if it is killed
 WITHDRAWN = "people have taken back what it was learning from"
 
 Lost = Callable[[Iterable[int]], set[int]]  # those of some rows of the log that may no longer be used
@@ -27,6 +28,9 @@ def erase_data(run: Run) -> None:
     half_written = run.folder.glob(".*.partial")
     for folder in (run.folder / runs.CHECKPOINTS, run.folder / runs.ADAPTER, *half_written):
         shutil.rmtree(folder, ignore_errors=True)
+    for pattern in ASIDE:
+        for path in run.folder.glob(pattern):
+            path.unlink(missing_ok=True)
     if run.is_done("collect") and (run.folder / runs.DATA).is_dir():
         erase_text(run.folder / runs.DATA)
     else:
@@ -76,5 +80,5 @@ def forget_rows(runs_folder: Path, lost: Lost, *, is_trainer: bool = False) -> l
 
 
 def _holds_text(run: Run) -> bool:
-    patterns = (*QUOTING, f"{runs.DATA}/*.jsonl", f"{runs.CHECKPOINTS}/*", ".*.partial")
+    patterns = (*QUOTING, *ASIDE, f"{runs.DATA}/*.jsonl", f"{runs.CHECKPOINTS}/*", ".*.partial")
     return any(True for pattern in patterns for _ in run.folder.glob(pattern))

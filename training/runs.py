@@ -16,7 +16,7 @@ from training.whole_file import write_whole
 
 PHASES = ("collect", "validate", "tune", "judge", "promote", "report")
 STATE = "run.json"
-SNAPSHOT = "snapshot"  # kept under this name: data_hash, counts, row_ids
+SNAPSHOT = "snapshot"  # kept under this name: data_hash, counts, row_ids, seen_ids
 GIVEN_UP = "given up"
 DATA, CHECKPOINTS, ADAPTER, JUDGEMENT, PAGE = "data", "checkpoints", "adapter", "judgement.json", "report.html"
 
@@ -83,6 +83,8 @@ class Run:
     def finish(self, phase: str, seconds: float) -> None:
         """A phase is done: what it wrote is on disk. With the last one the run has ended."""
         assert phase in PHASES, phase
+        if phase == "promote" and self.is_done("report"):  # a page that was looked at before the verdict is not the end
+            self._change(done=[one for one in self.state["done"] if one != "report"])
         fields: dict[str, Any] = {"seconds": self.seconds | {phase: seconds}}
         if phase not in self.state["done"]:
             fields["done"] = [*self.state["done"], phase]

@@ -16,9 +16,12 @@ from model.engine.adapters import read_adapter
 from model.engine.params import SamplingParams
 from tests.bot.tiny_adapters import make_adapter, register
 from tests.training.conftest import FACTS
+from training import runs
 from training.dialogues import Chat, DialogueLog
+from training.errors import RegistryError
 from training.registry import Pointer, Registry
 from training.registry.entry import LINEAGE, PEFT_FILES
+from training.runs import Run
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=12)
 QUESTIONS = ("Hola", "¿Qué tal?", "Cuéntame algo de tu pueblo", "¿Y mañana?")
@@ -305,3 +308,22 @@ def test_what_is_taken_back_is_marked_and_retired_if_the_settings_say_so(
         log.forget(7)
         assert forget_taken_back(settings, log) == ["a"]
     assert say(loaded)[0] == (None if retire else "a")
+
+
+def test_a_damaged_adapter_does_not_keep_the_text_of_runs_from_being_erased(
+    settings: Settings, registry: Registry, make: Register
+) -> None:
+    make("a", row_ids=[1])
+    (registry.root / "a" / LINEAGE).write_text("{")
+    with DialogueLog(settings.log_url()) as log:
+        log.set_consent(7, True)
+        rows = log.append_turn(Chat("telegram", 7), 7, "hola", "¡Hola!", replace(FACTS))
+        run = Run.begin(settings.runs_dir, {})
+        run.keep(runs.SNAPSHOT, {"row_ids": list(rows)})
+        (run.folder / runs.PAGE).write_text("hola")
+        for phase in runs.PHASES:
+            run.finish(phase, 1.0)
+        log.forget(7)
+        with pytest.raises(RegistryError, match="cannot be read"):
+            forget_taken_back(settings, log)
+    assert not (run.folder / runs.PAGE).exists()

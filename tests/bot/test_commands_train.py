@@ -86,6 +86,7 @@ def test_the_steps_alone_make_the_same_run(tertulia: Run, tiny: Path, data: Path
     [
         (("--rank", "4", "tune"), "--rank stands before tune: write `tertulia train tune --rank`"),
         (("--min-new", "5"), "--min-new goes with --every"),
+        (("--every", "7d", "--dry-run"), "--dry-run does not go with --every"),
         (("--every", "weekly"), "--every is 'weekly': expected a number with s, m, h or d behind it"),
         (("--preset", "mine"), "preset is 'mine': expected one of lora-gpt3, lora-gpt2, notebook"),
         (("--rank", "0"), "rank is 0: expected 1 to 512"),

@@ -67,6 +67,13 @@ def test_the_next_run_waits_for_its_time_and_for_messages_that_the_last_one_had_
     assert "6 new messages may be learnt from, 7 are wanted" in str(why_not(settings, WEEK, 7))
 
 
+def test_what_the_last_run_saw_and_dropped_is_not_new(settings: Settings) -> None:
+    """Messages that a filter drops counted again each week, so that it trained without any new one."""
+    rows = talk(settings, 3)
+    ended(settings, rows[:2], days_ago=8).keep(runs.SNAPSHOT, {"row_ids": rows[:2], "seen_ids": rows})
+    assert "0 new messages may be learnt from" in str(why_not(settings, WEEK, 1))
+
+
 def test_an_unfinished_run_is_always_due(settings: Settings) -> None:
     ended(settings, [])
     Run.begin(settings.runs_dir, {})

@@ -184,6 +184,24 @@ def test_steps_alone_come_in_order(tmp_path: Path, model: Path) -> None:
     assert run.kept("validation")["examples"] > 0
 
 
+@pytest.mark.parametrize("phase", ["validate", "tune", "judge"])
+def test_an_ended_run_is_not_trained_again_and_keeps_its_options(whole: RetrainOptions, phase: str) -> None:
+    """Its record said another rank than that of its adapter after `tertulia train tune --rank 4` alone."""
+    before = only_run(whole).state
+    with pytest.raises(RunError, match="has ended, and its data are erased: begin with `tertulia train collect`"):
+        step(phase, None, replace(whole, tune=replace(TUNE, rank=4)))
+    assert only_run(whole).state == before
+
+
+def test_what_curation_dropped_counts_as_seen(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model, use_log=True)
+    with DialogueLog(options.log_url) as log:
+        log.set_consent(7, True)
+        rows = log.append_turn(Chat("telegram", 7), 7, "sí", "no", FACTS)
+    snapshot = begun(options).kept(runs.SNAPSHOT)
+    assert (snapshot["row_ids"], snapshot["seen_ids"]) == ([], list(rows))
+
+
 def test_a_preview_writes_nothing(tmp_path: Path, model: Path) -> None:
     options = asked(tmp_path, model)
     shown = preview(options)

@@ -69,6 +69,17 @@ def test_a_run_that_a_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     assert forget_rows(tmp_path / "runs", taken_back(1), is_trainer=True) == [run.id]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", [runs.JUDGEMENT, runs.PAGE])
+def test_what_a_kill_left_beside_a_page_or_judgement_is_erased(tmp_path: Path, name: str) -> None:
+    run = run_with(tmp_path / "runs", (1,), PHASES)
+    erase_data(run)
+    for quoting in (runs.JUDGEMENT, runs.PAGE):
+        (run.folder / quoting).unlink()
+    (run.folder / f".{name}.4711").write_text(SECRET)
+    assert forget_rows(tmp_path / "runs", taken_back(1)) == [run.id]  # type: ignore[arg-type]
+    assert says_secret(run) == []
+
+
 @pytest.mark.parametrize("left", ["data", ".data.partial"])
 def test_what_a_killed_collection_left_is_erased(tmp_path: Path, left: str) -> None:
     """Nobody knows whose text is in it, so nobody could ever take it back."""

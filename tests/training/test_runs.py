@@ -42,6 +42,17 @@ def test_doing_the_report_of_an_ended_run_again_changes_nothing_else(tmp_path: P
     assert (run.ended_at, run.outcome, run.state["done"]) == (before, "promoted", list(PHASES))
 
 
+def test_a_page_that_is_looked_at_before_the_verdict_does_not_end_the_run(tmp_path: Path) -> None:
+    """The run stood as neither ended nor unfinished, and people's text was never erased from it."""
+    run = Run.begin(tmp_path / "runs", {})
+    for phase in (*PHASES[:4], "report", "promote"):
+        run.finish(phase, 1.0)
+    assert (run.next_phase, run.ended_at) == ("report", None)
+    run.finish("report", 1.0)
+    assert run.next_phase is None
+    assert run.ended_at is not None
+
+
 def test_unfinished_are_those_without_an_end(tmp_path: Path) -> None:
     cut, given_up = Run.begin(tmp_path, {}), Run.begin(tmp_path, {})
     given_up.give_up("for this test")

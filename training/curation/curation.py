@@ -44,12 +44,16 @@ class CurationOptions:
 
 @dataclass(frozen=True)
 class Curated:
-    """Examples in a fixed order, and how many each step saw, changed or dropped. Pairs are of people of both sides."""
+    """Examples in a fixed order, and how many each step saw, changed or dropped. Pairs are of people of both sides.
+
+    `seen_ids`: all rows of the log that were looked at, also those that were dropped.
+    """
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     preferences: tuple[Preference, ...]
     counts: Mapping[str, int]
+    seen_ids: tuple[int, ...] = ()
 
 
 def curate(sources: Iterable[Gathered], options: CurationOptions | None = None) -> Curated:
@@ -58,6 +62,7 @@ def curate(sources: Iterable[Gathered], options: CurationOptions | None = None) 
     counts: Counter[str] = Counter()
     for source in sources:
         counts.update(source.counts)
+    seen_ids = sorted({row for source in sources for example in source.examples for row in example.row_ids})
     examples = [_redacted(example, counts) for source in sources for example in source.examples]
     preferences = [_redacted_pair(pair) for source in sources for pair in source.preferences]
     examples = [_filtered(example, options, counts) for example in examples]
@@ -76,7 +81,8 @@ def curate(sources: Iterable[Gathered], options: CurationOptions | None = None) 
         counts[f"{name}_turns"] = sum(example.num_turns for example in side)
         counts[f"{name}_users"] = len({example.user for example in side})
     counts["preferences"] = len(pairs)
-    return Curated(train, held_out, pairs, {name: number for name, number in counts.items() if number})
+    counted = {name: number for name, number in counts.items() if number}
+    return Curated(train, held_out, pairs, counted, tuple(seen_ids))
 
 
 def _redacted(example: Example, counts: Counter[str]) -> Example:
@@ -202,5 +208,5 @@ def _why(sources: list[Gathered], counts: Counter[str]) -> str:
     if any(source.examples for source in sources):
         steps = ("thumbs_down", "too_short", "too_long", "loops", "not_spanish", "duplicates", "near_duplicates")
         dropped = ", ".join(f"{name} {counts[name]}" for name in steps if counts[name])
-        remarks.append(f"every turn was dropped ({dropped or 'none was a reply'}); loosen the filters or add data")
+        remarks.append(f"every turn was dropped ({dropped or 'none was a reply'}); docs/learning.md says what is")
     return "; ".join(remarks) or f"{', '.join(source.name for source in sources)}: no message has a reply"

@@ -10,6 +10,7 @@ from training.curation.snapshot import Snapshot
 from training.curation.split import MIN_PEOPLE
 from training.errors import DataError
 from training.examples import Example
+from training.judging.canaries import SOURCE
 
 FEW_REPLIES = 100  # vetted replies, below which tuning rarely pays (rule of thumb of GPT-J's tuners)
 _MOST_OF_IT = 0.5
@@ -76,11 +77,12 @@ def count(piece: Example, fmt: PromptFormat, tokenizer: Tokenizer) -> tuple[int,
 
 def _warnings(snapshot: Snapshot, context: int, cut: int, dropped: int) -> list[str]:
     warnings = []
-    num_replies = sum(example.num_turns for example in snapshot.train)
+    people = [example for example in snapshot.train if example.source != SOURCE]  # planted secrets are nobody's
+    num_replies = sum(example.num_turns for example in people)
     num_held_out = len({example.user for example in snapshot.held_out})
     if num_replies < FEW_REPLIES:
         warnings.append(
-            f"there are {num_replies} replies to learn in {len(snapshot.train)} examples: "
+            f"there are {num_replies} replies to learn in {len(people)} examples: "
             f"fewer than {FEW_REPLIES} rarely teach anything"
         )
     if not num_held_out:
@@ -93,9 +95,9 @@ def _warnings(snapshot: Snapshot, context: int, cut: int, dropped: int) -> list[
             "confidence: the result can only be promoted by force"
         )
     turns: dict[str, int] = {}
-    for example in snapshot.train:
+    for example in people:
         turns[example.user] = turns.get(example.user, 0) + example.num_turns
-    most = max(turns.values())
+    most = max(turns.values(), default=0)
     if len(turns) > 1 and most > _MOST_OF_IT * num_replies:
         warnings.append(f"{most / num_replies:.0%} of the turns are of one person, whose manner will rule")
     if cut:

@@ -1,5 +1,6 @@
 """What the validator says is what is trained on: the same pieces, tokens and losses; and people are warned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from training.curation import CurationOptions, Snapshot, curate, fit, validate, 
 from training.curation.validator import count
 from training.errors import DataError
 from training.examples import Example, Preference
+from training.judging.canaries import plant
 
 FORMAT = FORMATS["tertulia"]
 
@@ -87,3 +89,12 @@ def test_people_are_warned(tmp_path: Path, tokenizer: Tokenizer, examples: list[
 
 def test_enough_people_and_examples_need_no_warning(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert validate(frozen(tmp_path, *people(160)), FORMAT, tokenizer, 2048).warnings == ()
+
+
+def test_planted_secrets_are_nobodys_in_a_warning(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Of a single person's turns it said that 75 % were of one person, and 96 replies counted as 100."""
+    one = curate([gathered(*(dialogue([turn(n)], "one") for n in range(12)))])
+    planted = replace(one, train=plant(one.train))
+    warnings = validate(write_snapshot(planted, tmp_path / "data"), FORMAT, tokenizer, 512).warnings
+    assert "there are 12 replies to learn in 12 examples" in warnings[0]
+    assert not any("of the turns are of one person" in warning for warning in warnings)
