@@ -68,8 +68,17 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="float32, bfloat16 or float16")
     threads: int = Field(0, ge=0, le=4096, description="an integer, 0 (as many as torch finds right) to 4096")
     kernels: Literal[
-        "auto", "cpu", "cpu:portable", "cpu:avx2", "cpu:avx512", "cpu:avx512-vbmi", "bitsandbytes", "reference"
-    ] = Field("auto", description="auto, cpu (or cpu:avx2 and the like), bitsandbytes or reference")
+        "auto",
+        "cpu",
+        "cpu:portable",
+        "cpu:avx2",
+        "cpu:avx512",
+        "cpu:avx512-vbmi",
+        "cpu:amx",
+        "triton",
+        "bitsandbytes",
+        "reference",
+    ] = Field("auto", description="auto, cpu (or cpu:avx2 and the like), triton, bitsandbytes or reference")
     temperature: Number = Field(None, description=RANGES["temperature"][2])
     top_p: Number = Field(None, description=RANGES["top_p"][2])
     top_k: Whole = Field(None, description=RANGES["top_k"][2])

@@ -15,7 +15,7 @@ from model.hub import MODELS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LEARNING = (ROOT / "docs/learning.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```\n(.*?)```", README + LEARNING, re.DOTALL)
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README + LEARNING, re.DOTALL | re.MULTILINE)
 GROUPS = ("adapters", "dialogues", "pretrain", "train")  # of commands
 COMMANDS = sorted(
     {

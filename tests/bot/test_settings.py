@@ -57,7 +57,7 @@ def test_a_model_that_does_not_sample_is_greedy_unless_told() -> None:
         ("MAX_NEW_TOKENS", "0", "an integer of 1 or more"),
         ("SEED", "-3", "an integer from 0"),
         ("THREADS", "-1", "an integer, 0"),
-        ("KERNELS", "fast", "auto, cpu (or cpu:avx2 and the like), bitsandbytes or reference"),
+        ("KERNELS", "fast", "auto, cpu (or cpu:avx2 and the like), triton, bitsandbytes or reference"),
         ("DEVICE", "tpu", "auto, cpu or cuda"),
         ("DTYPE", "int8", "float32, bfloat16 or float16"),
         ("PROMPT_FORMAT", "chatml", "tertulia, plain or alpaca-es"),
