@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from tests.training.conftest import CHAT, FACTS, texts
 from training import turns
 from training.dialogues import Chat, DialogueLog, sqlite_url
 from training.errors import LogError
+from training.schema import chats, conversations, messages
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,8 +74,20 @@ class Writer:
         return self.acknowledged
 
 
+def all_texts(log: DialogueLog, chat: Chat) -> list[str]:
+    """Of a chat however long it is; `history` gives only the last of it."""
+    query = (
+        select(messages.c.text)
+        .join(conversations, conversations.c.id == messages.c.conversation_id)
+        .join(chats, chats.c.id == conversations.c.chat)
+        .where(chats.c.platform == chat.platform, chats.c.chat_id == chat.chat_id)
+        .order_by(messages.c.id)
+    )
+    return list(log.database.read(lambda conn: conn.execute(query).scalars()))
+
+
 def assert_whole(log: DialogueLog, chat: Chat, at_least: int) -> None:
-    spoken = texts(log, chat)
+    spoken = all_texts(log, chat)
     num_turns = len(spoken) // 2
     assert at_least <= num_turns - 1 <= at_least + 1, "nothing said to be stored is lost, one turn may be unsaid"
     expected = [text for n in range(num_turns) for text in (f"pregunta {n}", f"respuesta {n}" * 50)]

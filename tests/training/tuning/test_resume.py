@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from model.lora import ADAPTER_WEIGHTS
 from tests.training.tuning.small import QUICK, save_model, snapshot
@@ -46,10 +47,13 @@ class Trainer:
     """A training process of its own, killed with SIGKILL; forked from a clean server that has imported torch."""
 
     def __init__(self, model: Path, folder: Path) -> None:
+        # With another number of threads than this process has, sums would differ in their last bit.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.training.tuning.worker"])
         self.heard, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=train_and_tell, args=(theirs, model, folder, CHANGES))
+        self.process = context.Process(
+            target=train_and_tell, args=(theirs, model, folder, CHANGES, torch.get_num_threads())
+        )
         self.process.start()
         theirs.close()
 

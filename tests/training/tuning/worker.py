@@ -12,13 +12,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.training.tuning.small import QUICK, snapshot
 from training.tuning.results import TuneProgress
 from training.tuning.trainer import tune
 
 
-def train_and_tell(connection: Connection, model: Path, folder: Path, changes: dict[str, Any]) -> None:
+def train_and_tell(
+    connection: Connection, model: Path, folder: Path, changes: dict[str, Any], num_threads: int
+) -> None:
     """Sends 0 before it trains, then the number of each step that was taken."""
+    torch.set_num_threads(num_threads)
 
     def tell(progress: TuneProgress) -> None:
         if progress.phase in ("loading", "training"):
