@@ -32,7 +32,7 @@ def _load() -> ctypes.CDLL:
     library.d8_best_level.restype = i
     library.d8_linear.argtypes = [i, p, i, p, p, p, n, p, i, p, n, n, n, i]
     library.d8_linear.restype = i
-    library.d8_takes_many.argtypes = [i, i, n, n]
+    library.d8_takes_many.argtypes = [i, i, p, n, n]
     library.d8_takes_many.restype = i
     library.d8_backward.argtypes = [p, p, p, p, n, p, n, n, n, i]
     library.d8_backward.restype = i
@@ -96,7 +96,7 @@ def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: i
     rows, (n_out, n_in) = x.numel() // x.shape[-1], codes.shape
     if x.dtype not in _DTYPES:
         return reference.linear(x, codes, absmax, code, block_size, bias)
-    if rows > MAX_ROWS and not _takes_many(x.dtype, n_in, block_size):
+    if rows > MAX_ROWS and not _takes_many(x.dtype, code, n_in, block_size):
         y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
         for rows_of, weight in _slices(codes, absmax, code, block_size, x.dtype):
             part = None if bias is None else bias[rows_of].to(x.dtype)
@@ -121,7 +121,7 @@ def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, b
     rows, (n_out, n_in) = grad.numel() // grad.shape[-1], codes.shape
     if grad.dtype not in _DTYPES:
         return reference.linear_backward(grad, codes, absmax, code, block_size)
-    if _takes_many(grad.dtype, n_in, block_size):
+    if _takes_many(grad.dtype, code, n_in, block_size):
         grad = grad.contiguous()
         out = torch.empty(*grad.shape[:-1], n_in, dtype=grad.dtype)
         failed = _library.d8_backward(
@@ -152,9 +152,9 @@ def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_si
     return out.to(dtype)
 
 
-def _takes_many(dtype: torch.dtype, n_in: int, block_size: int) -> bool:
+def _takes_many(dtype: torch.dtype, code: Tensor, n_in: int, block_size: int) -> bool:
     """Whether any number of rows is multiplied from the codes, both ways."""
-    return bool(_library.d8_takes_many(level, _DTYPES[dtype], n_in, block_size))
+    return bool(_library.d8_takes_many(level, _DTYPES[dtype], code.data_ptr(), n_in, block_size))
 
 
 def _slices(

@@ -63,9 +63,9 @@ int d8_best_level(void) {
 }
 
 /* Whether d8_linear takes any number of rows of x, and d8_backward works at all: where there are tiles for them. */
-int d8_takes_many(int level, int dtype, int64_t K, int64_t block_size) {
+int d8_takes_many(int level, int dtype, const float *code, int64_t K, int64_t block_size) {
 #if HAS_TILES
-    return level == LEVEL_AMX && d8_amx_serves(dtype, K, block_size);
+    return level == LEVEL_AMX && d8_amx_serves(dtype, code, K, block_size);
 #else
     return 0;
 #endif
@@ -88,7 +88,7 @@ static int linear_by_tiles(job_t *j, const void *x, int threads) {
 #if defined(__x86_64__)
 /* The rows of the best level up to `level` that can serve the job, x laid out for it; portable_rows where none can. */
 static rows_t choose(int level, const job_t *j, decades_t *d, const void *x, void *prepared) {
-    if (level >= LEVEL_VBMI && j->K % GROUP == 0) {
+    if (level >= LEVEL_VBMI && d8_vbmi_serves(j->y_dtype, j->code, j->K)) {
         d8_vbmi_prepare(x, j->y_dtype, j->M, j->K, prepared);
         return d8_vbmi_rows;
     }
@@ -105,7 +105,7 @@ int d8_linear(int level, const void *x, int x_dtype, const uint8_t *codes, const
     decades_t decades;
     job_t job = {codes, absmax, code, bias, y, x, M, N, K, block_size, bias_dtype, x_dtype, &decades, NULL};
 #if HAS_TILES
-    if (M >= AMX_FROM && d8_takes_many(level, x_dtype, K, block_size)) return linear_by_tiles(&job, x, threads);
+    if (M >= AMX_FROM && d8_takes_many(level, x_dtype, code, K, block_size)) return linear_by_tiles(&job, x, threads);
 #endif
     const int64_t width = (K + GROUP - 1) / GROUP * GROUP;
     float *prepared = aligned_alloc(64, (size_t)(MAX_ROWS * width) * sizeof(float));

@@ -15,6 +15,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_TWICE _Pragma("GCC unroll 2")
 
 enum { MAX_ROWS = 16, GROUP = 64 };
 enum { DECADES_LARGEST = 8 }; /* rows of x at once in the levels that decode by arithmetic */
@@ -54,11 +55,12 @@ typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
 
 int d8_fit_decades(const float *code, decades_t *d);
 void d8_decades_prepare(const void *x, int dtype, int64_t M, int64_t K, int lanes, float *prepared);
+int d8_vbmi_serves(int dtype, const float *code, int64_t K);
 void d8_vbmi_rows(const job_t *job, int64_t first, int64_t last);
 void d8_vbmi_prepare(const void *x, int dtype, int64_t M, int64_t K, void *prepared);
 #if HAS_TILES
 int d8_amx_allowed(void);
-int d8_amx_serves(int dtype, int64_t K, int64_t block_size);
+int d8_amx_serves(int dtype, const float *code, int64_t K, int64_t block_size);
 int64_t d8_amx_rows_of_x(int64_t M);
 int64_t d8_amx_step(int64_t M);
 int64_t d8_amx_scratch_bytes(int64_t M);

@@ -42,7 +42,7 @@ AMX static void scale_tile(const backward_t *b, int64_t m, int64_t n, int64_t k,
 /* Rows n ... n + rows and columns k ... k + columns of W: for each 64 columns four tiles of 16, each of pairs of rows:
  * (columns / 16, ROWS / 32) tiles. Missing rows are zero. As unpacking leaves them, quarter q of tile t holds columns
  * 16 q + 8 (t / 2) + 4 (t % 2) and three more, see put_columns. */
-AMX static void decode(const backward_t *b, const bf16_table_t *table, int64_t n, int64_t rows, int64_t k, int64_t columns,
+AMX static void decode(const backward_t *b, const bf16_table_t table, int64_t n, int64_t rows, int64_t k, int64_t columns,
                        char *tiles) {
     if (rows < ROWS) memset(tiles, 0, (size_t)(columns / TILE * (ROWS / STEP) * TILE_BYTES));
     for (int64_t r = 0; r < rows; r += 2) {
@@ -53,8 +53,8 @@ AMX static void decode(const backward_t *b, const bf16_table_t *table, int64_t n
             __m512i a, c, d = _mm512_setzero_si512(), e = d;
             _mm_prefetch((const char *)even + i + 8 * b->K, _MM_HINT_T1);
             _mm_prefetch((const char *)even + i + 9 * b->K, _MM_HINT_T1);
-            look_up_bf16(table, even + i, &a, &c);
-            if (odd) look_up_bf16(table, odd + i, &d, &e);
+            look_up_bf16(&table, even + i, &a, &c);
+            if (odd) look_up_bf16(&table, odd + i, &d, &e);
             const __m512i four[] = {_mm512_unpacklo_epi16(a, d), _mm512_unpackhi_epi16(a, d), _mm512_unpacklo_epi16(c, e),
                                     _mm512_unpackhi_epi16(c, e)};
             UNROLL for (int t = 0; t < 4; t++) _mm512_store_si512(out + t * (ROWS / STEP) * TILE_BYTES, four[t]);
@@ -108,7 +108,7 @@ AMX static void columns_of(const backward_t *b, int64_t k, int64_t columns, char
     memset(sums, 0, (size_t)(pairs * across * SUMS) * sizeof(float));
     configure();
     for (int64_t n = 0; n < b->N; n += ROWS) {
-        decode(b, &table, n, min64(ROWS, b->N - n), k, columns, tiles);
+        decode(b, table, n, min64(ROWS, b->N - n), k, columns, tiles);
         for (int64_t m = 0; m < pairs; m++)
             for (int64_t c = 0; c < across; c++)
                 multiply(sums + (m * across + c) * SUMS, b->scaled + (n * pairs + m * ROWS) * PAIR * 2,
