@@ -1,8 +1,13 @@
-"""llama.cpp at Q8_0. It has no GPT-J: GPT-NeoX of the same shape (parallel residual, rotary) stands in."""
+"""llama.cpp at Q8_0. It has no GPT-J: GPT-NeoX of the same shape (parallel residual, rotary) stands in.
+
+Without its extra buffer types: with them 0.3.36 dies in llama_decode on a processor with AMX (its plain Q8_0 products
+use AVX-512 all the same).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers import Generate
 from benchmarks.peers.weights import q8_0
@@ -10,8 +15,17 @@ from benchmarks.shapes import Shape
 
 
 def build(shape: Shape, threads: int, folder: Path) -> Generate:
+    import llama_cpp.llama
     from llama_cpp import Llama
 
+    defaults = llama_cpp.llama_model_default_params
+
+    def without_extra_buffers() -> Any:
+        params = defaults()
+        params.use_extra_bufts = False
+        return params
+
+    llama_cpp.llama.llama_cpp.llama_model_default_params = without_extra_buffers
     path = folder / "neox-q8_0.gguf"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

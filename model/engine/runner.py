@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,11 @@ from torch.nn import functional as F
 
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
+from model.engine.products import attention_at_once, products
 from model.gptj import GPTJ8bitForCausalLM, rotary
+
+if TYPE_CHECKING:
+    from model.kernels.cpu_passes import Attention
 
 
 @dataclass
@@ -43,6 +47,22 @@ class _Rows:
     mask: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """All rows of a pass, segments of one id first."""
+
+    parts: list[_Rows]
+    ids: Tensor  # (N,)
+    turns: Tensor  # (N, 1, R / 2) complex
+    num_single: int
+    single: Attention | None  # the attention of those, where one call does it
+    wanted: list[_Rows]  # the last row of each segment that wants logits, in the order of the segments
+
+    @property
+    def adapted(self) -> list[_Rows]:
+        return [part for part in self.parts if part.segment.adapter]
+
+
 class Runner:
     """Holds the model and what every pass needs of it."""
 
@@ -56,85 +76,77 @@ class Runner:
         self.layout = Layout(config.n_layer, self.n_head, self.head_dim, config.n_positions, dtype, model.device)
         sine, cosine = rotary(torch.arange(config.n_positions, device=model.device)[None], self.rotary_dim)
         self.turns = torch.complex(cosine, sine)[0]  # (n_positions, 1, rotary_dim / 2)
-        self.act = self.model.transformer.h[0].mlp.act
-        self.names = [f"transformer.h.{layer}" for layer in range(config.n_layer)]
+        self.attention = attention_at_once(self.model.transformer.ln_f.weight)
+        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(self.model.transformer.h)]
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Writes the segments' ids into their buffers -> logits (number that want them, num_tokens)."""
-        batch, places, wanted = self._lay_out(segments)
-        device = self.model.device
-        ids = torch.tensor([token for segment in segments for token in segment.ids], device=device)
-        turns = self.turns[torch.tensor(places, device=device)]  # (N, 1, R / 2)
-        body = self.model.transformer
-        x = body.wte(ids)  # (N, n_embd)
-        for layer, block in enumerate(body.h):
-            normed = self._norm(block.ln_1, f"{self.names[layer]}.ln_1", x, batch)
-            x = (
-                x
-                + self._attention(block.attn, normed, turns, batch, layer)
-                + self._mlp(block.mlp, normed, batch, layer)
-            )
+        this = self._lay_out(segments)
+        body, adapted = self.model.transformer, this.adapted
+        x = body.wte(this.ids)  # (N, n_embd)
+        for number, layer in enumerate(self.layers):
+            query, key, value, inner = layer.read(_norm(layer.ln_1, layer.norm_name, x, adapted), adapted)
+            mixed = self._attention(number, query, key, value, this)
+            x = x + layer.attend(mixed, adapted) + layer.tell(layer.act(inner), adapted)
         for segment in segments:
             segment.kv.advance(segment.ids)
-        if not wanted:
+        if not this.wanted:
             return x.new_empty(0, self.num_tokens)
-        last = x if len(wanted) == len(x) else x[torch.tensor(wanted, device=device)]
-        asking = [part for part in batch if part.segment.wants_logits]
-        ends = [replace(part, rows=slice(i, i + 1)) for i, part in enumerate(asking)]
-        last = self._norm(body.ln_f, "transformer.ln_f", last, ends)
+        rows = [part.rows.start for part in this.wanted]
+        last = x if rows == list(range(len(x))) else x[torch.tensor(rows, device=x.device)]
+        asking = [replace(part, rows=slice(i, i + 1)) for i, part in enumerate(this.wanted) if part.segment.adapter]
+        last = _norm(body.ln_f, "transformer.ln_f", last, asking)
         logits: Tensor = self.model.lm_head(last)
         return logits[:, : self.num_tokens]
 
-    def _lay_out(self, segments: Sequence[Segment]) -> tuple[list[_Rows], list[int], list[int]]:
-        """-> the segments' rows, the position of every row, the rows whose logits are wanted."""
-        batch: list[_Rows] = []
+    def _lay_out(self, segments: Sequence[Segment]) -> _Pass:
+        device = self.model.device
+        parts: dict[int, _Rows] = {}
         places: list[int] = []
-        wanted: list[int] = []
-        for segment in segments:
+        order = sorted(range(len(segments)), key=lambda i: len(segments[i].ids) > 1)
+        for i in order:
+            segment = segments[i]
             start, past, length = len(places), len(segment.kv.ids), len(segment.ids)
             places += range(past, past + length)
             mask = None
             if length > 1:
-                seen = torch.ones(length, past + length, dtype=torch.bool, device=self.model.device)
+                seen = torch.ones(length, past + length, dtype=torch.bool, device=device)
                 mask = seen.tril(past)
-            batch.append(_Rows(segment, slice(start, start + length), mask))
-            if segment.wants_logits:
-                wanted.append(start + length - 1)
-        return batch, places, wanted
+            parts[i] = _Rows(segment, slice(start, start + length), mask)
+        ids = torch.tensor([token for i in order for token in segments[i].ids], device=device)
+        turns = self.turns[torch.tensor(places, device=device)]
+        singles = [segments[i].kv for i in order if len(segments[i].ids) == 1]
+        attention = None
+        if singles and self.attention is not None:
+            past_of = [len(kv.ids) for kv in singles]
+            attention = self.attention([kv.buffer for kv in singles], past_of, turns[: len(singles), 0])
+        wanted = [
+            replace(parts[i], rows=slice(parts[i].rows.stop - 1, parts[i].rows.stop))
+            for i, segment in enumerate(segments)
+            if segment.wants_logits
+        ]
+        return _Pass([parts[i] for i in order], ids, turns, len(singles), attention, wanted)
 
-    def _norm(self, module: Any, name: str, x: Tensor, batch: list[_Rows]) -> Tensor:
-        y: Tensor = module(x)
-        for part in batch:
-            if (adapter := part.segment.adapter) and adapter.norms:
-                y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
-        return y
-
-    def _linear(self, module: Any, name: str, x: Tensor, batch: list[_Rows]) -> Tensor:
-        y: Tensor = module(x)
-        for part in batch:
-            if adapter := part.segment.adapter:
-                adapter.add(y[part.rows], x[part.rows], name)
-        return y
-
-    def _attention(self, attn: Any, x: Tensor, turns: Tensor, batch: list[_Rows], layer: int) -> Tensor:
-        name = f"{self.names[layer]}.attn"
-        heads = (-1, self.n_head, self.head_dim)
-        query = self._rotate(self._linear(attn.q_proj, f"{name}.q_proj", x, batch).view(heads), turns)
-        key = self._rotate(self._linear(attn.k_proj, f"{name}.k_proj", x, batch).view(heads), turns)
-        value = self._linear(attn.v_proj, f"{name}.v_proj", x, batch).view(heads)
-        out = torch.empty_like(value)  # (N, H, D)
-        for part in batch:
-            keys, values = part.segment.kv.write(layer, key[part.rows], value[part.rows])
-            asked = query[part.rows].transpose(0, 1)  # (H, n, D)
+    def _attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, this: _Pass) -> Tensor:
+        """query, key, value (N, n_embd) -> what the heads mix, (N, n_embd)."""
+        query, key, value = (x.view(-1, self.n_head, self.head_dim) for x in (query, key, value))
+        done = 0
+        out = torch.empty_like(value)
+        if this.single is not None:
+            done = this.num_single
+            mixed = this.single(layer, query[:done], key[:done], value[:done])
+            if done == len(value):
+                return mixed.flatten(1)
+            out[:done] = mixed
+        for part in this.parts[done:]:
+            turns, rows = this.turns[part.rows], part.rows
+            turned = self._rotate(key[rows], turns)
+            keys, values = part.segment.kv.write(layer, turned, value[rows])
+            asked = self._rotate(query[rows], turns).transpose(0, 1)  # (H, n, D)
             mixed = F.scaled_dot_product_attention(asked[None], keys[None], values[None], part.mask)
-            out[part.rows] = mixed[0].transpose(0, 1)
-        return self._linear(attn.out_proj, f"{name}.out_proj", out.flatten(1), batch)
-
-    def _mlp(self, mlp: Any, x: Tensor, batch: list[_Rows], layer: int) -> Tensor:
-        name = f"{self.names[layer]}.mlp"
-        inner = self.act(self._linear(mlp.fc_in, f"{name}.fc_in", x, batch))
-        return self._linear(mlp.fc_out, f"{name}.fc_out", inner, batch)
+            out[rows] = mixed[0].transpose(0, 1)
+        return out.flatten(1)
 
     def _rotate(self, x: Tensor, turns: Tensor) -> Tensor:
         """x (N, H, D): the interleaved pairs of the first rotary_dim entries turned, as complex numbers in float32."""
@@ -143,3 +155,43 @@ class Runner:
         if self.rotary_dim == self.head_dim:
             return turned.to(x.dtype)
         return torch.cat((turned.to(x.dtype), x[..., self.rotary_dim :]), dim=-1)
+
+
+class _Layer:
+    """A block's products, by what they do for a row: read it, tell what attention found, tell what the MLP made."""
+
+    def __init__(self, name: str, block: Any) -> None:
+        self.name, self.norm_name, self.ln_1, self.act = name, f"{name}.ln_1", block.ln_1, block.mlp.act
+        attn, mlp = block.attn, block.mlp
+        self._read = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in])
+        self._names = [f"{name}.attn.q_proj", f"{name}.attn.k_proj", f"{name}.attn.v_proj", f"{name}.mlp.fc_in"]
+        self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
+
+    def read(self, x: Tensor, adapted: list[_Rows]) -> list[Tensor]:
+        """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner) before the activation."""
+        ys = self._read(x)
+        for y, name in zip(ys, self._names, strict=True) if adapted else ():
+            _adapt(y, x, name, adapted)
+        return ys
+
+    def attend(self, mixed: Tensor, adapted: list[_Rows]) -> Tensor:
+        return _adapt(self._attend(mixed)[0], mixed, f"{self.name}.attn.out_proj", adapted)
+
+    def tell(self, inner: Tensor, adapted: list[_Rows]) -> Tensor:
+        return _adapt(self._tell(inner)[0], inner, f"{self.name}.mlp.fc_out", adapted)
+
+
+def _adapt(y: Tensor, x: Tensor, name: str, adapted: list[_Rows]) -> Tensor:
+    """y, with what the adapters of the rows add to it."""
+    for part in adapted:
+        if adapter := part.segment.adapter:
+            adapter.add(y[part.rows], x[part.rows], name)
+    return y
+
+
+def _norm(module: Any, name: str, x: Tensor, adapted: list[_Rows]) -> Tensor:
+    y = torch.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+    for part in adapted:
+        if (adapter := part.segment.adapter) and adapter.norms:
+            y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
+    return y

@@ -1,4 +1,4 @@
-"""The compiled CPU kernels (linear*.c, storage*.c) behind the contract of `ops`.
+"""The compiled CPU kernels (linear*.c, storage*.c, attention.c) behind the contract of `ops`.
 
 Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); so are
 more rows (prefill, training) in bf16 where the processor has matrix tiles (AMX). Elsewhere a slice of the weight is
@@ -8,7 +8,7 @@ loaded after torch and finds its runtime.
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from model.kernels import reference
 MAX_ROWS = 16
 SLICE_BYTES = 2**25  # of dequantised weight at a time
 LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi", "amx")
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def _load() -> ctypes.CDLL:
@@ -30,8 +30,10 @@ def _load() -> ctypes.CDLL:
     library = ctypes.CDLL(str(built[0]))
     p, i, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.d8_best_level.restype = i
-    library.d8_linear.argtypes = [i, p, i, p, p, p, n, p, i, p, n, n, n, i]
-    library.d8_linear.restype = i
+    library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, i]
+    library.d8_linears.restype = i
+    library.d8_attend.argtypes = [i, p, p, p, p, p, p, p, n, n, n, n, n, n, i]
+    library.d8_attend.restype = i
     library.d8_takes_many.argtypes = [i, i, p, n, n]
     library.d8_takes_many.restype = i
     library.d8_backward.argtypes = [p, p, p, p, n, p, n, n, n, i]
@@ -43,14 +45,14 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-_library = _load()
-level = _library.d8_best_level()  # an index into LEVELS
+library = _load()
+level = library.d8_best_level()  # an index into LEVELS
 _buffers = threading.local()
 
 
 def levels() -> tuple[str, ...]:
     """The names of the levels that this processor has, the best last."""
-    return LEVELS[: _library.d8_best_level() + 1]
+    return LEVELS[: library.d8_best_level() + 1]
 
 
 def use_level(name: str) -> None:
@@ -66,7 +68,7 @@ def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Ten
     source = weight.detach().float().contiguous()
     codes = torch.empty(source.shape, dtype=torch.uint8)
     absmax = torch.empty(-(-source.numel() // block_size), dtype=torch.float32)
-    failed = _library.d8_quantize(
+    failed = library.d8_quantize(
         *(source.data_ptr(), code.data_ptr(), source.numel(), block_size, codes.data_ptr(), absmax.data_ptr()),
         torch.get_num_threads(),
     )
@@ -77,16 +79,16 @@ def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Ten
 
 def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """As `reference.dequantize`, bit for bit."""
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         return reference.dequantize(codes, absmax, code, block_size, dtype)
     codes = codes.contiguous()
     return _dequantize_into(torch.empty(codes.shape, dtype=dtype), codes, absmax, code, block_size)
 
 
 def _dequantize_into(out: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
-    _library.d8_dequantize(
+    library.d8_dequantize(
         *(level, codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), codes.numel(), block_size),
-        *(out.data_ptr(), _DTYPES[out.dtype], torch.get_num_threads()),
+        *(out.data_ptr(), DTYPES[out.dtype], torch.get_num_threads()),
     )
     return out
 
@@ -94,37 +96,56 @@ def _dequantize_into(out: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, b
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
     """As `reference.linear`, the code table exact to float32 rounding, or rounded to bf16 for bf16 x."""
     rows, (n_out, n_in) = x.numel() // x.shape[-1], codes.shape
-    if x.dtype not in _DTYPES:
+    if x.dtype not in DTYPES:
         return reference.linear(x, codes, absmax, code, block_size, bias)
-    if rows > MAX_ROWS and not _takes_many(x.dtype, code, n_in, block_size):
+    if rows > MAX_ROWS and not takes_many(x.dtype, code, n_in, block_size):
         y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
         for rows_of, weight in _slices(codes, absmax, code, block_size, x.dtype):
             part = None if bias is None else bias[rows_of].to(x.dtype)
             y[..., rows_of] = F.linear(x, weight, part)
         return y
-    x = x.contiguous()
-    if bias is not None and bias.dtype not in _DTYPES:
+    if bias is not None and bias.dtype not in DTYPES:
         bias = bias.float()
     y = torch.empty(*x.shape[:-1], n_out, dtype=x.dtype)
-    failed = _library.d8_linear(
-        *(level, x.data_ptr(), _DTYPES[x.dtype], codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), block_size),
-        *((None, 0) if bias is None else (bias.data_ptr(), _DTYPES[bias.dtype])),
-        *(y.data_ptr(), rows, n_out, n_in, torch.get_num_threads()),
+    multiply(x.contiguous(), (Weight * 1)(prepare(codes, absmax, code, block_size, bias)), [y])
+    return y
+
+
+class Weight(ctypes.Structure):
+    """weight_t of linear.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("codes", "absmax", "code", "bias")),
+        *((name, ctypes.c_int64) for name in ("n_out", "block_size", "bias_dtype")),
+    )
+
+
+def prepare(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Weight:
+    """It points into the tensors, which must outlive it."""
+    pointer, dtype = (None, 0) if bias is None else (bias.data_ptr(), DTYPES[bias.dtype])
+    return Weight(codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), pointer, codes.shape[0], block_size, dtype)
+
+
+def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> None:
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
+    failed = library.d8_linears(
+        *(level, x.data_ptr(), DTYPES[x.dtype], weights, len(ys), targets),
+        *(rows, width, torch.get_num_threads()),
     )
     if failed:
-        raise MemoryError(f"no memory to lay out {rows} x {n_in} activations")
-    return y
+        raise MemoryError(f"no memory to lay out {rows} x {width} activations")
 
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     """As `reference.linear_backward`; slices of the weight add up in float32."""
     rows, (n_out, n_in) = grad.numel() // grad.shape[-1], codes.shape
-    if grad.dtype not in _DTYPES:
+    if grad.dtype not in DTYPES:
         return reference.linear_backward(grad, codes, absmax, code, block_size)
-    if _takes_many(grad.dtype, code, n_in, block_size):
+    if takes_many(grad.dtype, code, n_in, block_size):
         grad = grad.contiguous()
         out = torch.empty(*grad.shape[:-1], n_in, dtype=grad.dtype)
-        failed = _library.d8_backward(
+        failed = library.d8_backward(
             *(grad.data_ptr(), codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), block_size, out.data_ptr()),
             *(rows, n_out, n_in, torch.get_num_threads()),
         )
@@ -145,16 +166,16 @@ def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_si
         raise IndexError(f"an id is outside the table of {codes.shape[0]} rows")
     ids = ids.long().contiguous()
     out = torch.empty(*ids.shape, codes.shape[1], dtype=torch.float32)
-    _library.d8_embedding(
+    library.d8_embedding(
         *(ids.data_ptr(), codes.data_ptr(), absmax.data_ptr(), code.data_ptr()),
         *(ids.numel(), codes.shape[1], block_size, out.data_ptr()),
     )
     return out.to(dtype)
 
 
-def _takes_many(dtype: torch.dtype, code: Tensor, n_in: int, block_size: int) -> bool:
+def takes_many(dtype: torch.dtype, code: Tensor, n_in: int, block_size: int) -> bool:
     """Whether any number of rows is multiplied from the codes, both ways."""
-    return bool(_library.d8_takes_many(level, _DTYPES[dtype], code.data_ptr(), n_in, block_size))
+    return bool(library.d8_takes_many(level, DTYPES[dtype], code.data_ptr(), n_in, block_size))
 
 
 def _slices(

@@ -10,15 +10,21 @@
 enum { CHUNK_BYTES = 256 * 1024, SEGMENT = 1024 };
 /* Smaller weights are one thread's: waiting for a second one costs more, and on a busy machine a time slice of it. */
 enum { PARALLEL_BYTES = 4 * 1024 * 1024 };
+enum { MOST_WEIGHTS = 8 };
 enum { AMX_FROM = 3 }; /* rows of x; fewer are bound by reading the weights without tiles */
 
-static void run_rows(rows_t rows, const job_t *job, int64_t unit, int threads) {
-    const int64_t step = (CHUNK_BYTES / job->K + unit) / unit * unit;
-    const int64_t chunks = (job->N + step - 1) / step;
-    _Atomic int64_t next = 0;
-#pragma omp parallel num_threads(threads) if (threads > 1 && job->N * job->K >= PARALLEL_BYTES)
-    for (int64_t chunk; (chunk = atomic_fetch_add(&next, 1)) < chunks;)
-        rows(job, chunk * step, min64((chunk + 1) * step, job->N));
+/* All rows of all jobs (of one K): a thread that finds no more of one goes on to the next without waiting. */
+static void run_rows(rows_t rows, const job_t *jobs, int64_t count, int64_t unit, int threads) {
+    const int64_t step = (CHUNK_BYTES / jobs->K + unit) / unit * unit;
+    _Atomic int64_t next[MOST_WEIGHTS] = {0};
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < count; i++) bytes += jobs[i].N * jobs[i].K;
+#pragma omp parallel num_threads(threads) if (threads > 1 && bytes >= PARALLEL_BYTES)
+    for (int64_t i = 0; i < count; i++) {
+        const job_t *job = jobs + i;
+        for (int64_t at; (at = step * atomic_fetch_add(next + i, 1)) < job->N;)
+            rows(job, at, min64(at + step, job->N));
+    }
 }
 
 /* ---- portable: x is (M, K) float32 ------------------------------------------------------------------------------ */
@@ -72,14 +78,16 @@ int d8_takes_many(int level, int dtype, const float *code, int64_t K, int64_t bl
 }
 
 #if HAS_TILES
-static int linear_by_tiles(job_t *j, const void *x, int threads) {
-    const int64_t x_bytes = d8_amx_rows_of_x(j->M) * j->K * 2;
-    char *memory = aligned_alloc(4096, (size_t)((x_bytes + threads * d8_amx_scratch_bytes(j->M) + 4095) / 4096 * 4096));
+static int linear_by_tiles(job_t *jobs, int64_t count, const void *x, int threads) {
+    const int64_t M = jobs->M, K = jobs->K, x_bytes = d8_amx_rows_of_x(M) * K * 2;
+    char *memory = aligned_alloc(4096, (size_t)((x_bytes + threads * d8_amx_scratch_bytes(M) + 4095) / 4096 * 4096));
     if (!memory) return 1;
-    d8_amx_prepare(x, j->M, j->K, j->block_size, memory, threads);
-    j->x = memory;
-    j->scratch = memory + x_bytes;
-    run_rows(d8_amx_rows, j, d8_amx_step(j->M), threads);
+    d8_amx_prepare(x, M, K, jobs->block_size, memory, threads);
+    for (int64_t i = 0; i < count; i++) {
+        jobs[i].x = memory;
+        jobs[i].scratch = memory + x_bytes;
+    }
+    run_rows(d8_amx_rows, jobs, count, d8_amx_step(M), threads);
     free(memory);
     return 0;
 }
@@ -98,26 +106,32 @@ static rows_t choose(int level, const job_t *j, decades_t *d, const void *x, voi
 }
 #endif
 
-/* y (M, N) = x (M, K) W^T + bias; M <= 16 unless d8_takes_many; dtypes F32 or BF16. Returns 0, or 1 when memory ran out. */
-int d8_linear(int level, const void *x, int x_dtype, const uint8_t *codes, const float *absmax, const float *code,
-              int64_t block_size, const void *bias, int bias_dtype, void *y, int64_t M, int64_t N, int64_t K,
-              int threads) {
+/* ys[i] (M, N_i) = x (M, K) W_i^T + bias_i for up to MOST_WEIGHTS weights of one K, block size and code table; M <= 16
+ * unless d8_takes_many; dtypes F32 or BF16. Returns 0, or 1 when memory ran out. */
+int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
+               int64_t K, int threads) {
     decades_t decades;
-    job_t job = {codes, absmax, code, bias, y, x, M, N, K, block_size, bias_dtype, x_dtype, &decades, NULL};
+    job_t jobs[MOST_WEIGHTS];
+    for (int64_t i = 0; i < count; i++) {
+        const weight_t *w = weights + i;
+        jobs[i] = (job_t){w->codes, w->absmax, w->code, w->bias, ys[i], x, M, w->N, K, w->block_size, w->bias_dtype, dtype,
+                          &decades, NULL};
+    }
 #if HAS_TILES
-    if (M >= AMX_FROM && d8_takes_many(level, x_dtype, code, K, block_size)) return linear_by_tiles(&job, x, threads);
+    if (M >= AMX_FROM && d8_takes_many(level, dtype, jobs->code, K, jobs->block_size))
+        return linear_by_tiles(jobs, count, x, threads);
 #endif
     const int64_t width = (K + GROUP - 1) / GROUP * GROUP;
     float *prepared = aligned_alloc(64, (size_t)(MAX_ROWS * width) * sizeof(float));
     if (!prepared) return 1;
     rows_t rows = portable_rows;
 #if defined(__x86_64__)
-    rows = choose(level, &job, &decades, x, prepared);
+    rows = choose(level, jobs, &decades, x, prepared);
 #endif
-    if (rows != portable_rows || x_dtype == BF16) job.x = prepared;
-    if (rows == portable_rows && x_dtype == BF16)
+    if (rows == portable_rows && dtype == BF16)
         for (int64_t i = 0; i < M * K; i++) prepared[i] = bf16_to_float(((const uint16_t *)x)[i]);
-    run_rows(rows, &job, 1, threads);
+    for (int64_t i = 0; i < count; i++) jobs[i].x = rows != portable_rows || dtype == BF16 ? (const void *)prepared : x;
+    run_rows(rows, jobs, count, 1, threads);
     free(prepared);
     return 0;
 }

@@ -39,6 +39,14 @@ typedef struct {
     int odd_first; /* it is off its line: old quantisers wrote -1.0 there */
 } decades_t;
 
+/* What stays of a job from call to call; cpu.py knows this layout */
+typedef struct {
+    const uint8_t *codes;
+    const float *absmax, *code;
+    const void *bias;
+    int64_t N, block_size, bias_dtype;
+} weight_t;
+
 typedef struct {
     const uint8_t *codes;
     const float *absmax, *code;

@@ -175,7 +175,7 @@ def test_a_pass_that_fails_half_way_leaves_no_trace(small: GPTJ8bitForCausalLM, 
     def interrupt(*_: object) -> None:
         raise RuntimeError("in layer 1")
 
-    handle = small.transformer.h[1].ln_1.register_forward_pre_hook(interrupt)
+    handle = small.transformer.h[1].mlp.act.register_forward_pre_hook(interrupt)
     with pytest.raises(RuntimeError, match="in layer 1"):
         list(engine.submit(prompt, GREEDY))
     handle.remove()

@@ -1,0 +1,45 @@
+"""Products of the same rows with several weights of the model, and attention, as a pass wants them: few calls.
+
+The compiled CPU kernels do either in one call; everything else goes weight by weight, conversation by conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from model.kernels import ops
+from model.layers import Linear8bit
+
+if TYPE_CHECKING:
+    from model.kernels.cpu_passes import Attention
+
+Products = Callable[[Tensor], list[Tensor]]
+
+
+def products(modules: Sequence[nn.Module]) -> Products:
+    """x (N, K) -> what each module makes of it. Call it anew when a weight was moved."""
+    if all(isinstance(module, Linear8bit) for module in modules) and has_cpu_kernels(modules[0].weight):
+        from model.kernels.cpu_passes import Together, can_go_together
+
+        layers: Any = modules
+        stored = [(each.weight.data, each.absmax, each.code, each.block_size, each.bias) for each in layers]
+        if can_go_together(stored):
+            return Together(stored)
+    return lambda x: [module(x) for module in modules]
+
+
+def has_cpu_kernels(tensor: Any) -> bool:
+    return bool(tensor.device.type == "cpu" and ops.kernels("cpu").__name__ == ops.KERNELS["cpu"])
+
+
+def attention_at_once(tensor: Tensor) -> type[Attention] | None:
+    """The attention of the compiled kernels, where it serves keys and values like this tensor."""
+    if not has_cpu_kernels(tensor) or tensor.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    from model.kernels.cpu_passes import Attention
+
+    return Attention
