@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,7 +57,10 @@ def train(
     if every is not None:
         from bot.scheduling import keep_training
 
-        keep_training(_settings(model, prompt_format), every, min_new or 1)
+        settings = _settings(model, prompt_format)
+        more = {"data": tuple(data or ()), "use_log": not no_log, "force": force, "share": share}
+        options_train.retrain_options(settings, Path(settings.model), tune, **more)  # refused now or never
+        keep_training(settings, every, min_new or 1)
     with _asked(model, prompt_format, tune, data, no_log=no_log, force=force, share=share) as (asked, watch):
         if dry_run:
             from bot.training_report import print_preview

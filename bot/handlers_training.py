@@ -54,4 +54,5 @@ def verdict(ended: Ended) -> str:
     if ended.losses is not None:
         before, after = (f"{loss:.3f}".replace(".", ",") for loss in ended.losses)
         lines.append(es.TRAINING_LOSSES.format(before=before, after=after))
-    return "\n".join([*lines, *(f"– {reason}" for reason in ended.reasons)])
+    lines += [f"– {es.GATE_REFUSES.get(name, words)}" for name, words in ended.failed.items()]
+    return "\n".join([*lines, *(f"– {reason}" for reason in ended.reasons), es.TRAINING_FIGURES])

@@ -1,7 +1,7 @@
 """`tertulia train --every 7d --min-new 200`: stay, and train when enough time and enough messages have come together.
 
 Always: each run is a process of its own, whose memory is given back; a run that fails is told in its line, and tried
-again, with what it had done kept.
+again, with what it had done kept. What no run could ever begin with is refused at once.
 """
 
 import logging
@@ -23,8 +23,12 @@ RETRY_S = 3600.0  # after a run that failed
 
 
 def keep_training(settings: Settings, every: str, min_new: int) -> NoReturn:
-    """Train again and again, by the command line that began this process. Raises BotError if `every` is no time."""
+    """Train again and again, by the command line that began this process.
+
+    Raises BotError if `every` is no time, ModelError if there is no such model.
+    """
     every_s = parse_duration(every, "--every")
+    _find_model(settings)
     command = [sys.executable, "-m", "bot.cli", *without(sys.argv[1:], OWN_OPTIONS)]
     said = ""
     while True:
@@ -56,6 +60,17 @@ def why_not(settings: Settings, every: timedelta, min_new: int) -> str | None:
     if num_new < min_new:
         return f"{num_new} new messages may be learnt from, {min_new} are wanted"
     return None
+
+
+def _find_model(settings: Settings) -> None:
+    """Look for the model, and fetch and convert it if it is not here, in a process that gives its memory back."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from bot.loading import find_folder
+
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(find_folder, settings).result()
 
 
 def without(args: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -234,6 +234,22 @@ TRAINING_ENDED = {
     "refused": "He aprendido, pero no contesto mejor que antes: todo sigue como estaba.",
 }
 TRAINING_LOSSES = "Pérdida en lo que no había leído: {before} antes, {after} ahora."
+GATE_REFUSES = {  # by the rule that a candidate failed (training/judging/gate.py)
+    "people": "hay muy pocas personas a las que no había leído para poder estar seguro",
+    "held_out": "no mejora con seguridad en personas que no había leído",
+    "one_person": "mejora solo por una persona: sin ella no hay mejora",
+    "regression_base": "en las preguntas de control empeora frente al modelo sin adaptador",
+    "regression_in_service": "en las preguntas de control empeora frente al adaptador en servicio",
+    "loops": "da más vueltas sobre lo mismo que antes",
+    "empty": "se queda sin responder más que antes",
+    "refusals": "se niega a contestar más que antes",
+    "repetition": "repite más palabras que antes",
+    "length": "contesta mucho más largo o mucho más corto que antes",
+    "toxic_words": "dice más palabras ofensivas que el modelo sin adaptador",
+    "abuse": "se ha acercado a las respuestas ofensivas",
+    "secrets": "se ha aprendido de memoria datos de prueba que no debía repetir",
+}
+TRAINING_FIGURES = "Todas las cifras, en el terminal: tertulia train report"
 TRAINING_FAILED = "No he podido aprender: {error}"
 BLOCK_WHOM = "Dime a quién: /bloquear 12345, o responde a un mensaje suyo. Con «no» detrás lo desbloqueas."
 BLOCKED = "Bloqueado: {user_id}. Ya no le contesto; /bloquear {user_id} no lo desbloquea."

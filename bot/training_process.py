@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -38,7 +38,8 @@ class Ended:
 
     asked: Asked
     outcome: str | None
-    reasons: tuple[str, ...]
+    failed: Mapping[str, str]  # the gate's rules that it failed: name -> its sentence
+    reasons: tuple[str, ...]  # besides the gate's
     losses: tuple[float, float] | None  # held out, nats a token: what served before, the candidate
     error: str
 
@@ -96,10 +97,11 @@ class TrainingProcess:
         ]
         if ended and ended[-1].outcome != runs.GIVEN_UP:
             run = ended[-1]
-            return Ended(asked, run.outcome, run.reasons, _losses(run), "")
+            failed, reasons = _told_by_gate(run)
+            return Ended(asked, run.outcome, failed, reasons, _losses(run), "")
         lines = (self._folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
         said = [line for line in lines if line.startswith("tertulia: ")] or ["it was killed"]
-        return Ended(asked, None, (), None, said[-1].removeprefix("tertulia: "))
+        return Ended(asked, None, {}, (), None, said[-1].removeprefix("tertulia: "))
 
     def _options(self) -> list[str]:
         given = {name: getattr(self._settings, name) for name in PASSED_ON}
@@ -118,6 +120,16 @@ class TrainingProcess:
             yield lock
         finally:
             os.close(lock)
+
+
+def _told_by_gate(run: runs.Run) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The rules that the candidate failed, and the reasons that are no rule's."""
+    try:
+        checks = {str(check["words"]): check for check in run.kept("verdict")["checks"]}
+        failed = {str(check["name"]): words for words, check in checks.items() if not check["passed"]}
+    except (OSError, ValueError, KeyError, TypeError):  # of another tertulia, or damaged
+        return {}, run.reasons
+    return failed, tuple(reason for reason in run.reasons if reason not in checks)
 
 
 def _losses(run: runs.Run) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ def print_report(report: "RunReport", page: Path | None) -> None:
     if report.table:
         rows = [(row.name, *row.cells) for row in report.table]
         console.print(_grid(("before and after", *report.contestants), rows))
-    for name, curve in (("training", report.losses), ("held out", report.held_out_losses)):
+    for name, curve in (("training", report.losses), ("watched", report.held_out_losses)):
         if curve:
             _line(console, f"loss, {name:<9} {curve[0][1]:.3f} {sparkline(curve)} {curve[-1][1]:.3f}")
     for warning in report.warnings:

@@ -62,7 +62,7 @@ class _Screen:
 
     def tuning(self, progress: "TuneProgress") -> None:
         loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
-        held = f"held out {progress.held_out_loss:.3f}" if progress.held_out_loss is not None else ""
+        held = f"watched {progress.held_out_loss:.3f}" if progress.held_out_loss is not None else ""
         speed = f"{progress.tokens_per_s:,.0f} tokens/s" if progress.tokens_per_s else ""
         left = f"{_time(progress.eta_s)} left" if progress.eta_s is not None else ""
         memory = f"{progress.memory_mb:,.0f} MB" if progress.memory_mb else ""

@@ -5,6 +5,13 @@ from training.errors import TuneError
 RESERVE_MB = 1024  # for what a reply needs beside what the bot holds already
 
 
+def on_gpu(device: str) -> bool:
+    """Whether a process that is told this device works on a GPU."""
+    import torch
+
+    return device != "cpu" and torch.cuda.is_available()
+
+
 def leave_room(device: str) -> None:
     """Let this process take no more than what is free on its GPU now, less the reserve. Without a GPU nothing happens.
 
@@ -12,7 +19,7 @@ def leave_room(device: str) -> None:
     """
     import torch
 
-    if device == "cpu" or not torch.cuda.is_available():
+    if not on_gpu(device):
         return
     free, total = torch.cuda.mem_get_info()
     own = torch.cuda.memory_reserved()

@@ -17,6 +17,8 @@ from training.curation import (
     Gathered,
     Snapshot,
     curate,
+    for_tuning,
+    num_learnt_pairs,
     read_file,
     read_log,
     read_snapshot,
@@ -63,7 +65,7 @@ def tune(run: Run, options: RetrainOptions, watch: Watch) -> None:
 
     result = tune_adapter(
         options.model,
-        read_snapshot(run.folder / runs.DATA),
+        for_tuning(read_snapshot(run.folder / runs.DATA)),
         options.tune,
         run.folder,
         device=options.device,
@@ -107,7 +109,7 @@ def promote(run: Run, options: RetrainOptions, watch: Watch) -> None:
         watch.say("another adapter serves since the candidate was judged: judging anew")
         judge(run, options, watch)
     verdict = run.kept("verdict")
-    if run.id not in {entry.id for entry in registry.list()}:
+    if run.id not in registry.ids():  # an ended run's own folder of it is gone
         registry.add(run.folder / runs.ADAPTER, _lineage(run, verdict), adapter_id=run.id)
     reasons, refused = tuple(verdict["reasons"]), not verdict["promote"]
     if refused and not options.force:
@@ -167,7 +169,18 @@ def measure(snapshot: Snapshot, options: RetrainOptions) -> dict[str, Any]:
     seconds = forecast(found.tokens, cost, options.tune)
     if options.tune.time_budget_s:
         seconds = min(seconds, options.tune.time_budget_s)
-    return {**dataclasses.asdict(found), "forecast_s": seconds, "forecast_mb": cost.peak_mb, "fitted": cost.fitted}
+    told: dict[str, Any] = {"forecast_s": seconds, "forecast_mb": cost.peak_mb, "fitted": cost.fitted}
+    if options.tune.method == "dpo" and not num_learnt_pairs(snapshot):
+        told["warnings"] = (*found.warnings, _lacks_pairs(len(snapshot.preferences)))
+    return {**dataclasses.asdict(found), **told}
+
+
+def _lacks_pairs(others: int) -> str:
+    there = f"there are {others} pairs, none of them" if others else "there is no pair of a better and a worse reply"
+    return (
+        f"--method dpo has nothing to learn: {there} of people who are trained on; a correction, or a 👍 and a 👎 for "
+        "replies to one message, makes one: collect more of them, or train with --method sft"
+    )
 
 
 def _lineage(run: Run, verdict: dict[str, Any]) -> Lineage:

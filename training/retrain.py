@@ -15,7 +15,7 @@ from training import phases, runs
 from training.curation import Snapshot
 from training.dialogues import DialogueLog
 from training.errors import RunError
-from training.gpu_memory import is_out_of_memory, leave_room
+from training.gpu_memory import is_out_of_memory, leave_room, on_gpu
 from training.registry.forgotten import lost_rows
 from training.retrain_options import RetrainOptions, Watch, difference
 from training.run_texts import WITHDRAWN, forget_rows, give_up, has_lost
@@ -110,16 +110,21 @@ def do(phase: str, run: Run, options: RetrainOptions, watch: Watch) -> None:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        smaller = "with a smaller --row-tokens"
+        if on_gpu(options.device):
+            smaller = "with a smaller --row-tokens, with a budget (--memory-gb) or with TERTULIA_DEVICE=cpu"
         raise RunError(
             f"run {run.id}: too little memory for {phase} ({str(error).splitlines()[0]}); stop what else uses it, or "
-            "begin a --new run with a smaller --row-tokens or with TERTULIA_DEVICE=cpu"
+            f"begin a --new run {smaller}"
         ) from None
     run.finish(phase, time.monotonic() - began)
 
 
 def forget(options: RetrainOptions) -> None:
-    """Erase from the runs what people have taken back."""
-    if options.use_log and options.runs.is_dir():
+    """Erase from the runs what people have taken back, if the log is read, and what a kill left of an end."""
+    if not options.use_log:
+        forget_rows(options.runs, lambda rows: set(), is_trainer=True)
+    elif options.runs.is_dir():
         with DialogueLog(options.log_url) as log:
             forget_rows(options.runs, lambda rows: lost_rows(log, rows), is_trainer=True)
 

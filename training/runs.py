@@ -49,9 +49,18 @@ class Run:
             raise RunError(f"{folder} is not the folder of a training run: {STATE} is missing") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}): delete the folder and train again") from None
-        if not isinstance(state, dict) or not isinstance(state.get("done"), list) or "run_id" not in state:
+        if not _is_state(state):
             raise RunError(f"{path} is not the state of a training run: delete the folder and train again")
         return cls(folder, state)
+
+    @classmethod
+    def unreadable(cls, folder: Path) -> "Run":
+        """In place of a run whose state cannot be read: nothing is known of it but its folder."""
+        return cls(folder, {"run_id": folder.name, "done": []})
+
+    @property
+    def is_readable(self) -> bool:
+        return _is_state(self.state)
 
     @property
     def id(self) -> str:
@@ -132,10 +141,24 @@ class Run:
         write_whole(self.folder / STATE, json.dumps(self.state, ensure_ascii=False, indent=1).encode())
 
 
+def _is_state(state: Any) -> bool:
+    """Whether it is of one of our runs, and no date in it would stop who reads all of them."""
+    try:
+        dates = [datetime.fromisoformat(state[name]) for name in ("began_at", "ended_at") if name in state]
+        has_fields = isinstance(state["done"], list) and isinstance(state["options"], dict) and "run_id" in state
+    except (KeyError, TypeError, ValueError):
+        return False
+    return has_fields and "began_at" in state and all(date.tzinfo is not None for date in dates)
+
+
+def folders(runs_folder: Path) -> list[Path]:
+    """Of the runs there are, also of those that cannot be read; folders that are none of ours are passed over."""
+    return sorted(path.parent for path in runs_folder.glob(f"*/{STATE}"))
+
+
 def every(runs_folder: Path) -> Iterator[Run]:
-    """The runs there are, the oldest first; folders that are none of ours are passed over."""
-    there = (Run.open(path.parent) for path in runs_folder.glob(f"*/{STATE}"))
-    yield from sorted(there, key=lambda run: (run.began_at, run.id))
+    """The runs there are, the oldest first. Raises RunError naming one that cannot be read."""
+    yield from sorted(map(Run.open, folders(runs_folder)), key=lambda run: (run.began_at, run.id))
 
 
 def find(runs_folder: Path, run_id: str | None) -> Run:

@@ -9,16 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import training.phases
+import training.retrain
 from bot.activity import Activity
 from model.lora import ADAPTER_WEIGHTS
 from tests.bot.conftest import write_model
 from tests.training.killed_run import begin, run_until, style_file
 from training import runs
+from training.curation import for_tuning, read_snapshot
 from training.dialogues import Chat, DialogueLog, ReplyFacts, sqlite_url
 from training.errors import DataError, RegistryBusy, RunError
+from training.examples import Preference
+from training.judging.canaries import SOURCE
+from training.registry.entry import LINEAGE
 from training.retrain import preview, retrain, step
 from training.retrain_options import RetrainOptions, Watch
+from training.run_texts import erase_data
 from training.tuning.presets import TuneOptions
 
 FACTS = ReplyFacts("m", None, 1, 1, None, 0.1, {}, "stop")
@@ -35,7 +43,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, spm_folder: Path) -> Path:
 def asked(folder: Path, model: Path, **more: object) -> RetrainOptions:
     folder.mkdir(exist_ok=True)
     fields: dict[str, object] = {"data": (style_file(folder / "data.jsonl", 8, 3),), "use_log": False, "force": True}
-    return RetrainOptions(folder, sqlite_url(folder / "dialogues.db"), model, tune=TUNE, device="cpu", **fields | more)
+    fields |= {"tune": TUNE, "device": "cpu", **more}
+    return RetrainOptions(folder, sqlite_url(folder / "dialogues.db"), model, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +138,33 @@ def test_an_adapter_that_came_into_service_meanwhile_is_judged_against(
     assert registry.serving().before == (None, theirs)
 
 
-def test_without_force_a_refused_candidate_does_not_serve(tmp_path: Path, model: Path) -> None:
-    options = asked(tmp_path, model, force=False, data=(style_file(tmp_path / "few.jsonl", 3, 2),))
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory, model: Path) -> RetrainOptions:
+    """A run that ended without force, beside a damaged adapter of another run."""
+    folder = tmp_path_factory.mktemp("refused")
+    options = asked(folder, model, force=False, data=(style_file(folder / "few.jsonl", 3, 2),))
+    damaged = options.registry().root / "damaged"
+    damaged.mkdir(parents=True)
+    (damaged / LINEAGE).write_text("{")
     assert run_until(options, "") == 0
-    run = only_run(options)
+    return options
+
+
+def test_without_force_a_refused_candidate_does_not_serve(refused: RetrainOptions) -> None:
+    run = only_run(refused)
     assert run.outcome == "refused"
-    assert options.registry().serving().adapter is None
-    assert options.registry().get(run.id).lineage.refused_for == run.reasons
+    assert refused.registry().get(run.id).lineage.refused_for == run.reasons
+    assert not [change for change in refused.registry().changes() if not change.forced]
+
+
+def test_beside_a_damaged_adapter_a_candidate_is_entered_and_can_be_promoted_later(refused: RetrainOptions) -> None:
+    """The one must not cost the other's whole training; and of an ended run the registry alone has the adapter."""
+    run, registry = only_run(refused), refused.registry()
+    assert registry.ids() == (run.id, "damaged")
+    assert not (run.folder / runs.ADAPTER).exists()
+    step("promote", run.id, replace(refused, force=True))
+    assert registry.serving().adapter == run.id
+    assert only_run(refused).outcome == "forced"
 
 
 def test_an_unfinished_run_with_other_options_is_not_mixed_up_with_this_one(tmp_path: Path, model: Path) -> None:
@@ -158,6 +187,81 @@ def test_a_new_run_gives_the_unfinished_one_up_and_erases_its_text(tmp_path: Pat
     first = runs.Run.open(first.folder)
     assert first.outcome == runs.GIVEN_UP
     assert "Neptuno" not in "".join(path.read_text() for path in first.folder.rglob("*.json*"))
+
+
+def test_a_run_whose_giving_up_was_killed_is_not_gone_on_with(tmp_path: Path, model: Path) -> None:
+    """Without the log, too: its data are gone, and every training would fail on them."""
+    options = asked(tmp_path, model)
+    first = begun(options)
+    erase_data(first)
+    second = begun(options)
+    assert second.id != first.id
+    assert runs.Run.open(first.folder).outcome == runs.GIVEN_UP
+
+
+def test_a_run_that_cannot_be_read_is_named_by_whoever_looks_for_one(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model, use_log=True)
+    run = begun(options)
+    (run.folder / runs.STATE).write_text("{")
+    for look in (lambda: begun(options), lambda: step("judge", None, options)):
+        with pytest.raises(RunError, match=rf"{run.folder / runs.STATE} cannot be read .*delete the folder"):
+            look()
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "said"),
+    [
+        (True, "with a smaller --row-tokens, with a budget (--memory-gb) or with TERTULIA_DEVICE=cpu"),
+        (False, "begin a --new run with a smaller --row-tokens"),
+    ],
+)
+def test_too_little_memory_is_one_line_with_what_helps(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")
+
+    options = asked(tmp_path, model)
+    run = begun(options)
+    monkeypatch.setattr(training.retrain, "on_gpu", lambda device: has_gpu)
+    monkeypatch.setitem(training.phases.PHASES, "tune", fail)
+    with pytest.raises(RunError, match=r"too little memory for tune \(CUDA out of memory\.\)") as caught:
+        step("tune", run.id, options)
+    assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ((), "there is no pair of a better and a worse reply of people who are trained on"),
+        (("held_out",), "there are 1 pairs, none of them of people who are trained on"),
+        (("watched",), "there are 1 pairs, none of them of people who are trained on"),
+        (("watched", "trained"), None),
+    ],
+)
+def test_pairs_that_nobody_who_is_trained_on_made_are_warned_of(
+    tmp_path: Path, model: Path, of: tuple[str, ...], said: str | None
+) -> None:
+    """The training was refused hours later, or after the wait of a schedule."""
+    options = asked(tmp_path, model)
+    snapshot = read_snapshot(begun(options).folder / runs.DATA)
+    tuned = for_tuning(snapshot)
+    sides = {"held_out": snapshot.held_out, "watched": tuned.held_out, "trained": tuned.train}
+    pairs = []
+    for side in of:
+        example = next(one for one in sides[side] if one.source != SOURCE)
+        pairs.append(Preference(example.messages[:1], "¡Voto a Neptuno, sí!", "No lo sé.", example.user))
+    snapshot = replace(snapshot, preferences=tuple(pairs))
+    for method in ("dpo", "sft"):
+        warnings = training.phases.measure(snapshot, replace(options, tune=replace(TUNE, method=method)))["warnings"]
+        found = [warning for warning in warnings if "--method dpo has nothing to learn" in warning]
+        assert len(found) == (said is not None and method == "dpo")
+        assert all(str(said) in warning and "--method sft" in warning for warning in found)
+
+
+def test_a_preview_shows_that_pairs_are_missing(tmp_path: Path, model: Path) -> None:
+    options = asked(tmp_path, model, tune=replace(TUNE, method="dpo"))
+    assert "--method dpo has nothing to learn" in preview(options).validation["warnings"][-1]
 
 
 def test_nothing_to_learn_leaves_no_folder_behind(tmp_path: Path, model: Path) -> None:

@@ -12,6 +12,9 @@ from training import runs
 from training.errors import RunError
 from training.runs import PHASES, Run
 
+DATELESS = json.dumps({"run_id": "x", "done": [], "options": {}})
+AT_NO_DATE = json.dumps({"run_id": "x", "done": [], "options": {}, "began_at": "yesterday"})
+
 
 def test_a_run_goes_through_its_phases_and_ends_with_the_last(tmp_path: Path) -> None:
     run = Run.begin(tmp_path / "runs", {"rank": 8})
@@ -69,7 +72,7 @@ def test_a_run_is_found_by_its_name_or_as_the_newest(tmp_path: Path) -> None:
         runs.find(tmp_path / "empty", None)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"run_id": "x"}), b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"run_id": "x"}), DATELESS, AT_NO_DATE, b"\xff\xfe"])
 def test_a_state_that_cannot_be_read_is_one_line_with_the_next_step(tmp_path: Path, content: str | bytes) -> None:
     folder = tmp_path / "x"
     folder.mkdir()
@@ -77,3 +80,6 @@ def test_a_state_that_cannot_be_read_is_one_line_with_the_next_step(tmp_path: Pa
     with pytest.raises(RunError, match="delete the folder and train again") as caught:
         Run.open(folder)
     assert "\n" not in str(caught.value)
+    Run.begin(tmp_path, {})
+    with pytest.raises(RunError, match=f"{folder / runs.STATE} .*delete the folder"):
+        runs.find(tmp_path, None)

@@ -106,6 +106,14 @@ def erase_text(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def is_erased(folder: Path) -> bool:
+    """Whether the texts of the snapshot that was here were deleted, or are about to be."""
+    try:
+        return bool(_manifest(folder).get("erased", False))
+    except DataError:
+        return not folder.is_dir()
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:

@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Iterable
 
 MIN_PEOPLE = 5  # fewer give no statement with 95 % confidence
+WATCHED_SHARE = 0.1
+FEWEST_TO_WATCH = 4  # of people who are trained on: with fewer, none of them can be spared
 
 
 def held_out_people(users: Iterable[str], share: float) -> frozenset[str]:
@@ -20,6 +22,15 @@ def held_out_people(users: Iterable[str], share: float) -> frozenset[str]:
     return frozenset(chosen if len(chosen) < len(ranked) else ranked[: len(ranked) // 2])
 
 
-def place(user: str) -> float:
-    """Where a person stands, from 0 to 1."""
-    return int.from_bytes(hashlib.sha256(f"held-out:{user}".encode()).digest()[:8], "big") / 2**64
+def watched_people(trained: Iterable[str]) -> frozenset[str]:
+    """Of the people on the training side those who only show when to stop: about a tenth, at least one of four."""
+    ranked = sorted(set(trained), key=lambda user: place(user, "watched"))
+    if len(ranked) < FEWEST_TO_WATCH:
+        return frozenset()
+    near = sum(place(user, "watched") < WATCHED_SHARE for user in ranked)
+    return frozenset(ranked[: min(max(1, near), len(ranked) // 2)])
+
+
+def place(user: str, split: str = "held-out") -> float:
+    """Where a person stands in a split, from 0 to 1."""
+    return int.from_bytes(hashlib.sha256(f"{split}:{user}".encode()).digest()[:8], "big") / 2**64

@@ -172,8 +172,13 @@ class Registry:
             now = self.serving()
             if not folder.is_dir():
                 raise RegistryError(f"there is no adapter {adapter_id}: see `tertulia adapters list`")
-            if adapter_id in (now.adapter, now.candidate):
+            if adapter_id == now.adapter:
                 raise RegistryError(f"{adapter_id} is in service: promote another one or roll back before")
+            if adapter_id == now.candidate:
+                raise RegistryError(
+                    f"{adapter_id} is on trial with {100 * now.share:g} % of the chats: "
+                    "end it with `tertulia adapters rollback` first"
+                )
             before = tuple(name for name in now.before if name != adapter_id)
             self._point(now.changed("delete", adapter_id, before=before))
             folder.rename(self.root / f".{adapter_id}.deleted")

@@ -20,7 +20,7 @@ def draw(losses: Curve, held_out: Curve) -> str:
         if losses:
             axes.plot(*zip(*losses, strict=True), label="training", color="#8aa4c8", linewidth=1.2)
         if held_out:
-            axes.plot(*zip(*held_out, strict=True), label="held out", color="#b3402a", marker="o", markersize=4)
+            axes.plot(*zip(*held_out, strict=True), label="people watched", color="#b3402a", marker="o", markersize=4)
         axes.set_xlabel("step")
         axes.set_ylabel("loss, nats a token")
         axes.spines[["top", "right"]].set_visible(False)

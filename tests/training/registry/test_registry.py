@@ -153,9 +153,10 @@ def test_what_serves_is_not_deleted_and_what_is_deleted_is_not_gone_back_to(regi
     registry.promote("a")
     registry.promote("b")
     registry.start_share("c", 0.2)
-    for name in ("b", "c"):
-        with pytest.raises(RegistryError, match="in service"):
-            registry.delete(name)
+    with pytest.raises(RegistryError, match="b is in service: promote another one"):
+        registry.delete("b")
+    with pytest.raises(RegistryError, match="c is on trial with 20 % of the chats: end it with `tertulia adapters"):
+        registry.delete("c")
     registry.stop_share()
     registry.delete("a")
     assert [entry.id for entry in registry.list()] == ["b", "c"]
