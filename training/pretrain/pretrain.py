@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.pretrain import charla, corpus
 from training.pretrain.batches import STAGES, Batch, Encoder, Stage, Stream
+from training.pretrain.grow import grown
 from training.pretrain.network import PretrainGPTJ
 from training.pretrain.optimizer import MixedOptimizer
 from training.pretrain.probes import Probes
 from training.pretrain.progress import Progress, draw
-from training.pretrain.schedule import Recipe, at_boundary, learning_rate_factor, next_stage, segment_end
+from training.pretrain.schedule import Recipe, at_boundary, layers, learning_rate_factor, next_stage, segment_end
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Run:
         compiled: bool = True,
         workers: int = 1,
     ) -> None:
-        self.work, self.recipe, self.device, self.workers = work, recipe, device, workers
+        self.work, self.recipe, self.device, self.compiled, self.workers = work, recipe, device, compiled, workers
         self.checkpoint = work / "run" / "latest.pt"
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         vocabulary = work / "tokenizer.model"
@@ -94,16 +95,7 @@ class Run:
         encoder = Encoder(vocabulary)
         self.stream = Stream(encoder, data, prose, recipe.seed)
         self.probes = Probes(data, encoder)
-        torch.manual_seed(recipe.seed)
-        fresh = PretrainGPTJ(recipe.shape, recipe.seed, recipe.dropout)
-        master = {name: parameter.detach().to(device, copy=True) for name, parameter in fresh.named_parameters()}
-        self.model = fresh.to(device, torch.bfloat16)
-        self.model.cos, self.model.sin = self.model.cos.float(), self.model.sin.float()
-        rates = {"matrix_lr": recipe.matrix_lr, "table_lr": recipe.table_lr, "vector_lr": recipe.vector_lr}
-        self.optimizer = MixedOptimizer(
-            self.model, master, weight_decay=recipe.weight_decay, compiled=compiled, **rates
-        )
-        self.hidden = torch.compile(self.model.hidden, dynamic=False) if compiled else self.model.hidden
+        self.build(layers(0, recipe))
         self.head_loss = torch.compile(head_loss, dynamic=False) if compiled else head_loss
         self.progress = Progress()
         self.stopping = False
@@ -113,12 +105,39 @@ class Run:
         if not self.progress.data or self.progress.data[-1] != {"step": self.progress.data[-1]["step"], **made_from}:
             self.progress.data.append({"step": self.progress.step, **made_from})
 
+    # --- the network ----------------------------------------------------------------------------------------------
+
+    def build(self, n_layer: int, weights: dict[str, Tensor] | None = None) -> None:
+        """A network of `n_layer` layers with these weights (default: fresh ones) and an optimizer that knows nothing
+        yet.
+        """
+        recipe, shape = self.recipe, replace(self.recipe.shape, n_layer=n_layer)
+        torch.manual_seed(recipe.seed)
+        fresh = PretrainGPTJ(shape, recipe.seed, recipe.dropout)
+        master = weights or {name: parameter.detach().clone() for name, parameter in fresh.named_parameters()}
+        master = {name: values.to(self.device) for name, values in master.items()}
+        self.model = fresh.to(self.device, torch.bfloat16)
+        self.model.cos, self.model.sin = self.model.cos.float(), self.model.sin.float()
+        rates = {"matrix_lr": recipe.matrix_lr, "table_lr": recipe.table_lr, "vector_lr": recipe.vector_lr}
+        self.optimizer = MixedOptimizer(
+            self.model, master, weight_decay=recipe.weight_decay, compiled=self.compiled, **rates
+        )
+        self.hidden = torch.compile(self.model.hidden, dynamic=False) if self.compiled else self.model.hidden
+
+    def grow(self) -> None:
+        """To the layers that the recipe wants from this step on."""
+        wanted = layers(self.progress.step, self.recipe)
+        if self.model.shape.n_layer < wanted:
+            self.build(wanted, grown(self.optimizer.state_dict()["master"], wanted))
+            logger.info("step %d: %d layers from here on", self.progress.step, wanted)
+
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
     def save(self, path: Path | None = None) -> None:
         """Atomic: the file is complete or is not there."""
         path = path or self.checkpoint
-        state = {"recipe": asdict(self.recipe), "progress": asdict(self.progress), **self.optimizer.state_dict()}
+        made = {"recipe": asdict(self.recipe), "shape": self.model.shape.as_dict()}
+        state = {**made, "progress": asdict(self.progress), **self.optimizer.state_dict()}
         partial = path.with_suffix(".partial")
         with partial.open("wb") as handle:
             torch.save(state, handle)
@@ -129,9 +148,11 @@ class Run:
 
     def load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-        if (saved := state["recipe"]["shape"]) != asdict(self.recipe.shape):
-            wanted = asdict(self.recipe.shape)
+        saved, wanted = state["shape"], self.recipe.shape.as_dict()
+        depths = {self.recipe.first_layers, wanted["n_layer"]}
+        if saved not in [{**wanted, "n_layer": n_layer} for n_layer in depths]:
             raise ValueError(f"{self.checkpoint} holds shape {saved}, the recipe wants {wanted}; use another folder")
+        self.build(saved["n_layer"], state["master"])
         self.optimizer.load_state_dict(state)
         self.progress = Progress(**state["progress"])
         logger.info(
@@ -149,7 +170,7 @@ class Run:
         loss = self.head_loss(chosen, self.model.lm_head.weight, self.model.lm_head.bias, batch.labels, batch.weights)
         loss.backward()
         done, recipe = self.progress.step, self.recipe
-        self.optimizer.step(learning_rate_factor(done, recipe.total_steps, recipe.warmup_steps, recipe.decay_share))
+        self.optimizer.step(learning_rate_factor(done, recipe))
         return loss.detach()
 
     def segment(self, last: int) -> None:
@@ -208,6 +229,7 @@ class Run:
         while not self.stopping:
             if at_boundary(self.progress.step, self.recipe):
                 self.look_around()
+                self.grow()
             if self.progress.step >= self.recipe.total_steps:
                 break
             self.segment(segment_end(self.progress.step, self.recipe))

@@ -14,7 +14,7 @@ COPY_GATE = 0.9  # share of unseen names right in the next turn before the first
 class Recipe:
     """Everything a run depends on besides the data."""
 
-    total_steps: int = 6000
+    total_steps: int = 7900
     num_tokens: int = 8192  # a step
     row: int = 256
     matrix_lr: float = 0.02
@@ -25,16 +25,26 @@ class Recipe:
     warmup_steps: int = 100
     decay_share: float = 0.5
     final_share: float = 0.15  # the last part: dialogue only
+    grow_at: int = 6000  # from this step on the network has all its layers
+    first_layers: int = 6  # and so many until then: a step costs two thirds
     longest_copy_stage: float = 0.25
     probe_every: int = 500
     seed: int = 1
     shape: Shape = field(default_factory=Shape)
 
 
-def learning_rate_factor(step: int, total_steps: int, warmup_steps: int = 100, decay_share: float = 0.5) -> float:
-    """Warm-up, a constant stretch, then a straight line to 1 % over the last `decay_share` of the run."""
-    left = (total_steps - step) / max(1, int(total_steps * decay_share))
-    return min(1.0, (step + 1) / warmup_steps, max(0.01, left))
+def learning_rate_factor(step: int, recipe: Recipe) -> float:
+    """Warm-up (again where the network grows), a constant stretch, then a straight line to 1 % over the last
+    `decay_share` of the run.
+    """
+    begun = recipe.grow_at if step >= recipe.grow_at else 0
+    left = (recipe.total_steps - step) / max(1, int(recipe.total_steps * recipe.decay_share))
+    return min(1.0, (step - begun + 1) / recipe.warmup_steps, max(0.01, left))
+
+
+def layers(step: int, recipe: Recipe) -> int:
+    """How deep the network is at a step."""
+    return recipe.shape.n_layer if step >= recipe.grow_at else min(recipe.first_layers, recipe.shape.n_layer)
 
 
 def final_start(recipe: Recipe) -> int:
@@ -47,17 +57,20 @@ def next_stage(stage: str, step: int, recipe: Recipe, copied: float) -> str:
     """
     if step >= final_start(recipe):
         return FINAL.name
-    if stage == COPY.name and (copied >= COPY_GATE or step >= recipe.total_steps * recipe.longest_copy_stage):
-        return TALK.name
-    return stage
+    may_end = copied >= COPY_GATE or step >= recipe.total_steps * recipe.longest_copy_stage
+    return COPY.name if stage == COPY.name and not may_end else TALK.name
 
 
 def segment_end(step: int, recipe: Recipe) -> int:
-    """The next boundary: a probe, the beginning of the last stage, or the end."""
-    stops = ((step // recipe.probe_every + 1) * recipe.probe_every, final_start(recipe), recipe.total_steps)
+    """The next boundary: a probe, growth, the beginning of the last stage, or the end."""
+    stops = ((step // recipe.probe_every + 1) * recipe.probe_every, *fixed_stops(recipe))
     return min(stop for stop in stops if stop > step)
 
 
 def at_boundary(step: int, recipe: Recipe) -> bool:
     """Whether the stage may change here; never within a segment, so that a restart cannot change it either."""
-    return step % recipe.probe_every == 0 or step in (final_start(recipe), recipe.total_steps)
+    return step % recipe.probe_every == 0 or step in fixed_stops(recipe)
+
+
+def fixed_stops(recipe: Recipe) -> tuple[int, ...]:
+    return recipe.grow_at, final_start(recipe), recipe.total_steps
