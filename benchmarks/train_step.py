@@ -37,9 +37,9 @@ def build(rival: str, layers: int, length: int, threads: int) -> Any:
     from benchmarks.random_model import random_model
     from model.kernels import ops
     from training.tuning.learner import Learner
-    from training.tuning.measuring import random_unit
     from training.tuning.presets import TuneOptions
     from training.tuning.processes import Processes
+    from training.tuning.random_rows import random_unit
 
     torch.set_num_threads(threads)
     if rival == "bitsandbytes":

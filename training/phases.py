@@ -87,10 +87,11 @@ def judge(run: Run, options: RetrainOptions, watch: Watch) -> None:
 
     registry = options.registry()
     serving = registry.serving().adapter
+    snapshot = read_snapshot(run.folder / runs.DATA)
     judgement = hold_contest(
         options.model,
         contestants(run.folder / runs.ADAPTER, None if serving is None else registry.get(serving).folder),
-        read_snapshot(run.folder / runs.DATA),
+        dataclasses.replace(snapshot, train=for_tuning(snapshot).train),
         fmt=None if options.prompt_format is None else get_format(options.prompt_format),
         device=options.device,
         dtype=options.dtype,
@@ -163,7 +164,8 @@ def measure(snapshot: Snapshot, options: RetrainOptions) -> dict[str, Any]:
     config = checkpoint.read_config(options.model)
     fmt = get_format(options.prompt_format or config["prompt_format"])
     context = min(options.tune.context or config["n_positions"], config["n_positions"])
-    found = validate(snapshot, fmt, Tokenizer.from_pretrained(options.model), context)
+    learnt = dataclasses.replace(snapshot, train=for_tuning(snapshot).train)
+    found = validate(learnt, fmt, Tokenizer.from_pretrained(options.model), context)
     longest = min(found.longest, context) * (2 if options.tune.method == "dpo" else 1)
     cost = measure_step(options.model, options.tune, device=options.device, longest=longest)
     seconds = forecast(found.tokens, cost, options.tune)

@@ -21,18 +21,21 @@ Products = Callable[[Tensor], list[Tensor]]
 
 
 def products(modules: Sequence[nn.Module]) -> Products:
-    """x (N, K) -> what each module makes of it. Call it anew when a weight was moved."""
+    """x (N, K) -> what each module makes of it. Call it anew when a weight or a bias was moved or loaded anew."""
     if all(isinstance(module, Linear8bit) for module in modules) and has_cpu_kernels(modules[0].weight):
         from model.kernels.cpu_passes import Together, can_go_together
 
         layers: Any = modules
         stored = [(each.weight.data, each.absmax, each.code, each.block_size, each.bias) for each in layers]
+        for codes, absmax, code, block_size, _ in stored:
+            ops.check_storage(codes, absmax, code, block_size)
         if can_go_together(stored):
             return Together(stored)
     return lambda x: [module(x) for module in modules]
 
 
 def has_cpu_kernels(tensor: Any) -> bool:
+    """Whether the compiled CPU kernels are those in use where the tensor is."""
     return bool(tensor.device.type == "cpu" and ops.kernels("cpu").__name__ == ops.KERNELS["cpu"])
 
 

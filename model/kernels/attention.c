@@ -92,6 +92,9 @@ INLINE void heads_of_row(const attention_t *a, int64_t row, int64_t first, int64
     for (int64_t i = 0; i < part; i++) set(a->out, at + i, dtype, mixed[i]);
 }
 
+/* Less is one thread's: waiting for a second one costs more, and on a busy machine a time slice of it. */
+enum { PARALLEL_BYTES = 512 * 1024 };
+
 static int64_t room_for(const attention_t *a) { return a->heads * (a->context + 2 * a->dim); }
 
 /* The heads first ... last of all rows' in one line */
@@ -112,6 +115,9 @@ int d8_attend(int dtype, const void *query, const void *key, const void *value, 
               int64_t context, int threads) {
     const attention_t a = {query, key, value, turns, buffers, past, out, layer, rows, heads, dim, rotary, context};
     const int64_t each = room_for(&a);
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < rows; i++) bytes += (past[i] + 1) * heads * dim * (dtype == F32 ? 8 : 4);
+    if (bytes < PARALLEL_BYTES) threads = 1;
     float *memory = malloc((size_t)(threads * each) * sizeof(float));
     if (!memory) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)

@@ -1,4 +1,4 @@
-"""The compiled CPU kernels (linear*.c, storage*.c, attention.c) behind the contract of `ops`.
+"""The compiled CPU kernels (linear*.c, storage*.c) behind the contract of `ops`.
 
 Up to 16 rows of activations are multiplied straight from the codes (decoding is bound by reading the weights); so are
 more rows (prefill, training) in bf16 where the processor has matrix tiles (AMX). Elsewhere a slice of the weight is
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from model.kernels import reference
 
 MAX_ROWS = 16
+MOST_WEIGHTS = 8  # in one call, as in linear.c
 SLICE_BYTES = 2**25  # of dequantised weight at a time
 LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi", "amx")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -121,12 +122,14 @@ class Weight(ctypes.Structure):
 
 
 def prepare(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Weight:
-    """It points into the tensors, which must outlive it."""
+    """weight_t of one stored weight; it points into the tensors, which must outlive it."""
     pointer, dtype = (None, 0) if bias is None else (bias.data_ptr(), DTYPES[bias.dtype])
     return Weight(codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), pointer, codes.shape[0], block_size, dtype)
 
 
 def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> None:
+    """ys_i (..., N_i) = x (..., K) W_i^T + bias_i for weights of one K, block size and code table; all contiguous."""
+    assert 0 < len(ys) <= MOST_WEIGHTS
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
     failed = library.d8_linears(
@@ -175,7 +178,7 @@ def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_si
 
 def takes_many(dtype: torch.dtype, code: Tensor, n_in: int, block_size: int) -> bool:
     """Whether any number of rows is multiplied from the codes, both ways."""
-    return bool(library.d8_takes_many(level, DTYPES[dtype], code.data_ptr(), n_in, block_size))
+    return dtype in DTYPES and bool(library.d8_takes_many(level, DTYPES[dtype], code.data_ptr(), n_in, block_size))
 
 
 def _slices(

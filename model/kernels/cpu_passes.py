@@ -13,13 +13,12 @@ from torch import Tensor
 from model.kernels import cpu
 
 Stored = tuple[Tensor, Tensor, Tensor, int, Tensor | None]  # codes, absmax, code, block size, bias: see `ops.linear`
-MOST_WEIGHTS = 8  # as in linear.c
 
 
 def can_go_together(weights: Sequence[Stored]) -> bool:
     """Whether they have K, block size and code table in common."""
     (codes, _, code, block_size, _), *others = weights
-    return len(weights) <= MOST_WEIGHTS and all(
+    return len(weights) <= cpu.MOST_WEIGHTS and all(
         (other[0].shape[1], other[3]) == (codes.shape[1], block_size) and torch.equal(other[2], code)
         for other in others
     )
@@ -28,12 +27,12 @@ def can_go_together(weights: Sequence[Stored]) -> bool:
 class Together:
     """Weights that multiply the same rows, in one call: y_i (N, out_i) = x (N, K) W_i^T + bias_i.
 
-    They are checked as `ops.linear` does, can go together, and stay where they are.
+    They are checked (`ops.check_storage`), can go together, and stay what and where they are.
     """
 
     def __init__(self, weights: Sequence[Stored]) -> None:
         self._weights: list[Stored] = [
-            (codes, absmax, code, block_size, None if bias is None else bias.detach().float())
+            (codes, absmax, code, block_size, bias if bias is None or bias.dtype in cpu.DTYPES else bias.float())
             for codes, absmax, code, block_size, bias in weights
         ]
         self._prepared = (cpu.Weight * len(weights))(*(cpu.prepare(*stored) for stored in self._weights))
@@ -42,6 +41,7 @@ class Together:
     def __call__(self, x: Tensor) -> list[Tensor]:
         """x (N, K) -> for each weight (N, out_i)."""
         code, block_size = self._weights[0][2:4]
+        assert x.shape[1] == self._weights[0][0].shape[1]
         few = len(x) <= cpu.MAX_ROWS
         if x.dtype not in cpu.DTYPES or not (few or cpu.takes_many(x.dtype, code, x.shape[1], block_size)):
             return [cpu.linear(x, *stored) for stored in self._weights]
@@ -58,16 +58,20 @@ class Attention:
         are used; turns (N, rotary_dim / 2) complex64: by which angles its pairs are turned."""
         self._past = (ctypes.c_int64 * len(past))(*past)
         self._pointers = (ctypes.c_void_p * len(past))(*(buffer.data_ptr() for buffer in buffers))
-        self._context = buffers[0].shape[2]
+        self._context, self._dtype = buffers[0].shape[2], buffers[0].dtype
+        assert max(past) < self._context, "a buffer is full"
+        assert all(b.dtype == self._dtype and b.shape == buffers[0].shape and b.is_contiguous() for b in buffers)
         self._turns = turns.contiguous()
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query, key, value (N, H, D), not turned yet -> (N, H, D); the keys and values are in the buffers then."""
         rows, heads, dim = query.shape
+        assert query.dtype == key.dtype == value.dtype == self._dtype
+        assert 2 * self._turns.shape[-1] <= dim
         out = torch.empty_like(value, memory_format=torch.contiguous_format)
         parts = [part.contiguous() for part in (query, key, value)]
         failed = cpu.library.d8_attend(
-            *(cpu.DTYPES[value.dtype], *(part.data_ptr() for part in parts), self._turns.data_ptr()),
+            *(cpu.DTYPES[self._dtype], *(part.data_ptr() for part in parts), self._turns.data_ptr()),
             *(self._pointers, self._past, out.data_ptr(), layer, rows, heads, dim, 2 * self._turns.shape[-1]),
             *(self._context, torch.get_num_threads()),
         )

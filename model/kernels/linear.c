@@ -68,7 +68,7 @@ int d8_best_level(void) {
 #endif
 }
 
-/* Whether d8_linear takes any number of rows of x, and d8_backward works at all: where there are tiles for them. */
+/* Whether d8_linears takes any number of rows of x, and d8_backward works at all: where there are tiles for them. */
 int d8_takes_many(int level, int dtype, const float *code, int64_t K, int64_t block_size) {
 #if HAS_TILES
     return level == LEVEL_AMX && d8_amx_serves(dtype, code, K, block_size);
@@ -131,7 +131,7 @@ int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int
     if (rows == portable_rows && dtype == BF16)
         for (int64_t i = 0; i < M * K; i++) prepared[i] = bf16_to_float(((const uint16_t *)x)[i]);
     for (int64_t i = 0; i < count; i++) jobs[i].x = rows != portable_rows || dtype == BF16 ? (const void *)prepared : x;
-    run_rows(rows, jobs, count, 1, threads);
+    run_rows(rows, jobs, count, 4, threads); /* the VBMI level takes four rows together */
     free(prepared);
     return 0;
 }

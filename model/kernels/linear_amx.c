@@ -28,8 +28,8 @@ int d8_amx_allowed(void) {
 
 int d8_amx_serves(int dtype, const float *code, int64_t K, int64_t block_size) {
     const int64_t block = min64(block_size, K);
-    if (!is_mirrored(code)) return 0;
-    return dtype == BF16 && K % GROUP == 0 && K % block == 0 && block_size % block == 0 && block >= SMALLEST_BLOCK;
+    return dtype == BF16 && K % GROUP == 0 && K % block == 0 && block_size % block == 0 && block >= SMALLEST_BLOCK &&
+           is_mirrored(code);
 }
 
 /* 16 x 16 words, rows to columns */

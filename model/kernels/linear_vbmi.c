@@ -116,8 +116,8 @@ void d8_vbmi_rows(const job_t *j, int64_t first, int64_t last) {
         const int64_t rows = min64(size, j->M - m0), middle = end_together ? last - (last - first) % 4 : first;
         if (j->y_dtype == F32) by_f32[kind](j, first, last, x, m0, rows);
         else {
-            many[kind](j, first, middle, x, m0, rows);
-            alone[kind](j, middle, last, x, m0, rows);
+            if (first < middle) many[kind](j, first, middle, x, m0, rows);
+            if (middle < last) alone[kind](j, middle, last, x, m0, rows);
         }
         x += j->K * size * (j->y_dtype == F32 ? 4 : 2);
         m0 += size;

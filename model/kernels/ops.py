@@ -1,6 +1,7 @@
 """The contract of the 8-bit operations: arguments checked once, here, then handed to the selected implementation.
 
-Callers (`dynamic8`, `layers`) name an operation and never an implementation. A new set of kernels is a module with the
+Callers (`dynamic8`, `layers`) name an operation and never an implementation; only `engine.products` goes past it, for
+what the compiled CPU kernels do in one call (`cpu_passes`). A new set of kernels is a module with the
 five functions of `reference` and one more entry in `KERNELS`, perhaps with a `probe` of the device, see `_working`.
 """
 
@@ -94,13 +95,13 @@ def quantize(weight: Tensor, code: Tensor, block_size: int) -> tuple[Tensor, Ten
 
 def dequantize(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """codes (any shape) uint8 -> weight (same shape) in `dtype`. See `reference.dequantize`."""
-    _check_storage(codes, absmax, code, block_size)
+    check_storage(codes, absmax, code, block_size)
     return kernels(codes.device.type).dequantize(codes, absmax, code, block_size, dtype)
 
 
 def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: Tensor | None) -> Tensor:
     """x (..., K), codes (N, K), bias (N,) or None -> (..., N) in x's dtype."""
-    _check_storage(codes, absmax, code, block_size)
+    check_storage(codes, absmax, code, block_size)
     _check_activations(x, codes, codes.shape[1])
     if bias is not None and (bias.shape != codes.shape[:1] or bias.device != codes.device):
         raise ValueError(f"bias is {list(bias.shape)} on {bias.device}, expected [{codes.shape[0]}] on {codes.device}")
@@ -109,20 +110,20 @@ def linear(x: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: i
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:
     """grad (..., N), codes (N, K) -> gradient of the input (..., K)."""
-    _check_storage(codes, absmax, code, block_size)
+    check_storage(codes, absmax, code, block_size)
     _check_activations(grad, codes, codes.shape[0])
     return kernels(codes.device.type).linear_backward(grad, codes, absmax, code, block_size)
 
 
 def embedding(ids: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, dtype: torch.dtype) -> Tensor:
     """ids (...) integer, codes (V, D) -> (..., D) in `dtype`."""
-    _check_storage(codes, absmax, code, block_size)
+    check_storage(codes, absmax, code, block_size)
     if ids.is_floating_point() or ids.device != codes.device:
         raise ValueError(f"ids are {ids.dtype} on {ids.device}, expected integers on {codes.device}")
     return kernels(codes.device.type).embedding(ids, codes, absmax, code, block_size, dtype)
 
 
-def _check_storage(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> None:
+def check_storage(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> None:
     """Our own invariant (compiled kernels read raw pointers): a wrong dtype or length here is a bug, not bad input."""
     _check_block_size(block_size)
     _check_code(code)

@@ -107,11 +107,12 @@ def erase_text(folder: Path) -> None:
 
 
 def is_erased(folder: Path) -> bool:
-    """Whether the texts of the snapshot that was here were deleted, or are about to be."""
+    """Whether the texts of the snapshot that was here were deleted, or are about to be; a folder without its manifest,
+    which came with it, is one that is being deleted."""
     try:
         return bool(_manifest(folder).get("erased", False))
     except DataError:
-        return not folder.is_dir()
+        return not (folder / MANIFEST).is_file()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def run(
         "tokens": progress["tokens"],
         "data": progress["data"],
     }
-    config = model_config(state["shape"], encoder, block_size)
+    config = model_config(state.get("shape", state["recipe"]["shape"]), encoder, block_size)
     overwrite = (folder / MANIFEST).exists()
     with cleared(folder, kept):
         tensors = native(state["master"], block_size)

@@ -148,7 +148,7 @@ class Run:
 
     def load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
-        saved, wanted = state["shape"], self.recipe.shape.as_dict()
+        saved, wanted = state.get("shape", state["recipe"]["shape"]), self.recipe.shape.as_dict()
         depths = {self.recipe.first_layers, wanted["n_layer"]}
         if saved not in [{**wanted, "n_layer": n_layer} for n_layer in depths]:
             raise ValueError(f"{self.checkpoint} holds shape {saved}, the recipe wants {wanted}; use another folder")

@@ -14,7 +14,7 @@ COPY_GATE = 0.9  # share of unseen names right in the next turn before the first
 class Recipe:
     """Everything a run depends on besides the data."""
 
-    total_steps: int = 7900
+    total_steps: int = 14000
     num_tokens: int = 8192  # a step
     row: int = 256
     matrix_lr: float = 0.02
@@ -32,12 +32,17 @@ class Recipe:
     seed: int = 1
     shape: Shape = field(default_factory=Shape)
 
+    def __post_init__(self) -> None:
+        if self.first_layers < 1 or (self.grow_at > 0 and self.shape.n_layer > 2 * self.first_layers):
+            layers = self.shape.n_layer
+            raise ValueError(f"first_layers is {self.first_layers}: expected at least half of n_layer ({layers})")
+
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
     """Warm-up (again where the network grows), a constant stretch, then a straight line to 1 % over the last
     `decay_share` of the run.
     """
-    begun = recipe.grow_at if step >= recipe.grow_at else 0
+    begun = recipe.grow_at if step >= recipe.grow_at and recipe.shape.n_layer > recipe.first_layers else 0
     left = (recipe.total_steps - step) / max(1, int(recipe.total_steps * recipe.decay_share))
     return min(1.0, (step - begun + 1) / recipe.warmup_steps, max(0.01, left))
 
@@ -73,4 +78,5 @@ def at_boundary(step: int, recipe: Recipe) -> bool:
 
 
 def fixed_stops(recipe: Recipe) -> tuple[int, ...]:
+    """The steps at which something changes in any run of this recipe."""
     return recipe.grow_at, final_start(recipe), recipe.total_steps

@@ -137,6 +137,7 @@ def _identity(
     return {
         "base": base_hash(model_folder),
         "data": snapshot.data_hash,
+        "people who show when to stop": sorted({example.user for example in snapshot.held_out}),
         "parent": None if parent is None else _adapter_hash(parent),
         "device": processes.device.type,
         "dtype": dtype,

@@ -53,7 +53,7 @@ def test_weights_that_have_too_little_in_common_go_one_by_one() -> None:
     for modules in (
         [layer(128, 8, bias=False), layer(128, 8, bias=False, block_size=128)],
         [layer(128, 8, bias=False), other_table],
-        [layer(128, 8, bias=False, seed=seed) for seed in range(passes.MOST_WEIGHTS + 1)],
+        [layer(128, 8, bias=False, seed=seed) for seed in range(cpu.MOST_WEIGHTS + 1)],
         [torch.nn.Linear(128, 8)],
     ):
         given = products(modules)
