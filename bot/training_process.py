@@ -84,7 +84,11 @@ class TrainingProcess:
         if asked is None:
             return None
         with self._locked() as lock:
-            return None if lock is None else self._look(asked)
+            if lock is None:
+                return None
+            if self._process is not None:
+                self._process.wait()  # it lets go of the lock a moment before it is gone
+            return self._look(asked)
 
     def told(self) -> None:
         """Its end was told; another may be begun."""

@@ -60,6 +60,8 @@ def test_one_at_a_time_also_after_the_bot_was_started_again(settings: Settings) 
     assert not again.start(43), "its end was not told yet"
     again.told()
     assert first.ended() is None
+    assert first._process is not None
+    first._process.wait()  # a zombie is reaped by who began it, at its next look
     assert again.start(43)
     wait_end(again)
 
