@@ -131,14 +131,12 @@ class Runner:
     def _attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, this: _Pass) -> Tensor:
         """query, key, value (N, n_embd) -> what the heads mix, (N, n_embd)."""
         query, key, value = (x.view(-1, self.n_head, self.head_dim) for x in (query, key, value))
-        done = 0
+        done = 0 if this.single is None else this.num_single
+        if this.single is not None and done == len(value):
+            return this.single(layer, query, key, value).flatten(1)
         out = torch.empty_like(value)
         if this.single is not None:
-            done = this.num_single
-            mixed = this.single(layer, query[:done], key[:done], value[:done])
-            if done == len(value):
-                return mixed.flatten(1)
-            out[:done] = mixed
+            out[:done] = this.single(layer, query[:done], key[:done], value[:done])
         for part in this.parts[done:]:
             turns, rows = this.turns[part.rows], part.rows
             turned = self._rotate(key[rows], turns)

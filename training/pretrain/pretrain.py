@@ -26,12 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.pretrain import charla, corpus
 from training.pretrain.batches import STAGES, Batch, Encoder, Stage, Stream
-from training.pretrain.grow import grown
+from training.pretrain.growth import grown
 from training.pretrain.network import PretrainGPTJ
 from training.pretrain.optimizer import MixedOptimizer
 from training.pretrain.probes import Probes
 from training.pretrain.progress import Progress, draw
-from training.pretrain.schedule import Recipe, at_boundary, layers, learning_rate_factor, next_stage, segment_end
+from training.pretrain.schedule import Recipe, at_boundary, learning_rate_factor, n_layer_at, next_stage, segment_end
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Run:
         encoder = Encoder(vocabulary)
         self.stream = Stream(encoder, data, prose, recipe.seed)
         self.probes = Probes(data, encoder)
-        self.build(layers(0, recipe))
+        self.build(n_layer_at(0, recipe))
         self.head_loss = torch.compile(head_loss, dynamic=False) if compiled else head_loss
         self.progress = Progress()
         self.stopping = False
@@ -126,7 +126,7 @@ class Run:
 
     def grow(self) -> None:
         """To the layers that the recipe wants from this step on."""
-        wanted = layers(self.progress.step, self.recipe)
+        wanted = n_layer_at(self.progress.step, self.recipe)
         if self.model.shape.n_layer < wanted:
             self.build(wanted, grown(self.optimizer.state_dict()["master"], wanted))
             logger.info("step %d: %d layers from here on", self.progress.step, wanted)

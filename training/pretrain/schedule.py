@@ -34,8 +34,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.first_layers < 1 or (self.grow_at > 0 and self.shape.n_layer > 2 * self.first_layers):
-            layers = self.shape.n_layer
-            raise ValueError(f"first_layers is {self.first_layers}: expected at least half of n_layer ({layers})")
+            least = -(-self.shape.n_layer // 2)
+            raise ValueError(f"first_layers is {self.first_layers}: expected {least} or more, half of the layers")
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
@@ -47,7 +47,7 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
     return min(1.0, (step - begun + 1) / recipe.warmup_steps, max(0.01, left))
 
 
-def layers(step: int, recipe: Recipe) -> int:
+def n_layer_at(step: int, recipe: Recipe) -> int:
     """How deep the network is at a step."""
     return recipe.shape.n_layer if step >= recipe.grow_at else min(recipe.first_layers, recipe.shape.n_layer)
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from model.dynamic8 import code_table, quantize
+from model.dynamic8 import quantize
 from model.kernels import ops, reference
+from tests.model.kernels.tables import tables
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [(1, 1), (3, 130), (64, 64), (5, 1000), (33, 4096), (2, 8200), (301, 512)]
@@ -77,19 +78,7 @@ def test_linear_both_ways(fast: str, shape: tuple[int, int], block_size: int, dt
         assert bool((error <= rounding * (left.abs() @ right.abs() + offset.abs()) + 1e-7).all())
 
 
-def _tables() -> dict[str, torch.Tensor]:
-    """Code tables that files hold or could hold; the levels that decode by arithmetic must follow each."""
-    published = code_table().clone()
-    published[0] = -1.0
-    bent = code_table().clone()
-    bent[200] *= 1.001
-    ends_below_one = code_table().clone()
-    ends_below_one[255] = 0.9999
-    even = torch.linspace(-1, 1, 256)
-    return {"published": published, "bent": bent, "ends below one": ends_below_one, "even": even}
-
-
-@pytest.mark.parametrize("name", list(_tables()))
+@pytest.mark.parametrize("name", list(tables()))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("block_size", [64, 4096])
 @pytest.mark.parametrize("width", [256, 200])
@@ -97,7 +86,7 @@ def test_linear_follows_the_table_it_is_given(
     fast: str, width: int, block_size: int, dtype: torch.dtype, name: str
 ) -> None:
     """Old quantisers wrote -1.0 over the first entry: arithmetic that knows only today's table would be 0.7 % off."""
-    code = _tables()[name]
+    code = tables()[name]
     codes = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, width).contiguous()
     absmax = torch.ones(256 * width // block_size + (256 * width % block_size > 0))
     for rows in (1, 2, 3, 8, 16):

@@ -11,8 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from model.dynamic8 import code_table, quantize
+from model.dynamic8 import quantize
 from model.kernels import reference
+from tests.model.kernels.tables import tables
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -89,29 +90,13 @@ def test_every_decoder_and_split_of_a_sum_gives_the_same(
     _check_linear(kernels, _stored((20, 1024), 512), rows, torch.float16)
 
 
-def _tables() -> dict[str, torch.Tensor]:
-    published = code_table().clone()
-    published[0] = -1.0
-    bent = code_table().clone()
-    bent[200] *= 1.001
-    ends_below_one = code_table().clone()
-    ends_below_one[255] = 0.9999
-    return {
-        "today": code_table(),
-        "published": published,
-        "bent": bent,
-        "ends below one": ends_below_one,
-        "even": torch.linspace(-1, 1, 256),
-    }
-
-
-@pytest.mark.parametrize("name", list(_tables()))
+@pytest.mark.parametrize("name", list(tables()))
 @pytest.mark.parametrize("rows", [1, 3])
 def test_linear_follows_the_table_it_is_given(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, rows: int, name: str
 ) -> None:
     """Old quantisers wrote -1.0 over the first entry: arithmetic that knows only today's table would be 0.7 % off."""
-    code = _tables()[name].clone()
+    code = tables()[name].clone()
     codes = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, 128).contiguous()
     x = torch.zeros(rows, 128)
     x[:, 77] = torch.arange(1, rows + 1)  # small integers: no rounding in the sums
@@ -126,7 +111,7 @@ def test_linear_follows_the_table_it_is_given(
 
 def test_only_a_table_of_straight_lines_is_decoded_by_arithmetic(kernels: ModuleType) -> None:
     """The stored table is the authority: one bent value and it is looked up."""
-    found = {name: kernels.lines(code) for name, code in _tables().items()}
+    found = {name: kernels.lines(code) for name, code in tables().items()}
     assert {name: table.followed for name, table in found.items()} == {
         "today": True,
         "published": True,
@@ -143,7 +128,7 @@ def test_a_table_written_anew_is_looked_at_again(kernels: ModuleType) -> None:
     """A layer's table is zeros until its checkpoint is copied into the same tensor."""
     code = torch.zeros(256)
     assert kernels.lines(code).first_apart is False
-    code.copy_(_tables()["published"])
+    code.copy_(tables()["published"])
     assert kernels.lines(code).first_apart is True
 
 

@@ -12,7 +12,7 @@ from model.gptj import GPTJ8bitForCausalLM
 from model.tokenizer import Tokenizer
 from training.pretrain import export
 from training.pretrain.batches import COPY, FINAL, TALK
-from training.pretrain.grow import grown
+from training.pretrain.growth import grown
 from training.pretrain.network import PretrainGPTJ, Shape
 from training.pretrain.optimizer import orthogonalized
 from training.pretrain.pretrain import Run
