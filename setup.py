@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 SOURCES = (
     *("linear", "linear_amx", "linear_amx_backward", "linear_vbmi", "linear_avx512", "linear_avx2"),
-    *("decades", "storage", "storage_vbmi", "attention"),
+    *("decades", "storage", "storage_vbmi", "attention", "blocks"),
 )
 
 setup(

@@ -1,6 +1,6 @@
-"""Products of the same rows with several weights of the model, and attention, as a pass wants them: few calls.
+"""Products of the same rows with several weights of the model, attention, whole passes: what goes in one call.
 
-The compiled CPU kernels do either in one call; everything else goes weight by weight, conversation by conversation.
+The compiled CPU kernels do each of them in one; everything else goes weight by weight, conversation by conversation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from model.kernels import ops
 from model.layers import Linear8bit
 
 if TYPE_CHECKING:
-    from model.kernels.cpu_passes import Attention
+    from model.kernels.cpu_passes import Attention, Blocks
 
 Products = Callable[[Tensor], list[Tensor]]
+BlockProducts = tuple[nn.Module, Products, Products, Products]  # LayerNorm; q, k, v and fc_in; out_proj; fc_out
 
 
 def products(modules: Sequence[nn.Module]) -> Products:
@@ -46,3 +47,23 @@ def attention_at_once(tensor: Tensor) -> type[Attention] | None:
     from model.kernels.cpu_passes import Attention
 
     return Attention
+
+
+def blocks_at_once(blocks: Sequence[BlockProducts], activation: str) -> Blocks | None:
+    """All blocks of a model for single new tokens in one call of the compiled kernels, where they serve it."""
+    norms: list[Any] = [norm for norm, *_ in blocks]
+    tensors = [tensor for norm in norms for tensor in (norm.weight, norm.bias)]
+    dtype = tensors[0].dtype
+    if activation not in ("gelu_new", "gelu_pytorch_tanh") or not all(has_cpu_kernels(tensor) for tensor in tensors):
+        return None
+    from model.kernels.cpu import DTYPES
+    from model.kernels.cpu_passes import BlockParts, Blocks, Together
+
+    if dtype not in DTYPES or any(tensor.dtype != dtype for tensor in tensors):
+        return None
+    parts = []
+    for norm, read, attend, tell in blocks:
+        if not (isinstance(read, Together) and isinstance(attend, Together) and isinstance(tell, Together)):
+            return None
+        parts.append(BlockParts(norm.weight.data, norm.bias.data, read, attend, tell))
+    return Blocks(parts, norms[0].eps)

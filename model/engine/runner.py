@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
-from model.engine.products import attention_at_once, products
+from model.engine.products import BlockProducts, attention_at_once, blocks_at_once, products
 from model.gptj import GPTJ8bitForCausalLM, rotary
 
 if TYPE_CHECKING:
@@ -78,17 +78,14 @@ class Runner:
         self.turns = torch.complex(cosine, sine)[0]  # (n_positions, 1, rotary_dim / 2)
         self.attention = attention_at_once(self.model.transformer.ln_f.weight)
         self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(self.model.transformer.h)]
+        self.blocks = blocks_at_once([layer.products for layer in self.layers], config.activation_function)
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Writes the segments' ids into their buffers -> logits (number that want them, num_tokens)."""
         this = self._lay_out(segments)
-        body, adapted = self.model.transformer, this.adapted
-        x = body.wte(this.ids)  # (N, n_embd)
-        for number, layer in enumerate(self.layers):
-            query, key, value, inner = layer.read(_norm(layer.ln_1, layer.norm_name, x, adapted), adapted)
-            mixed = self._attention(number, query, key, value, this)
-            x = x + layer.attend(mixed, adapted) + layer.tell(layer.act(inner), adapted)
+        body = self.model.transformer
+        x = self._through_blocks(body.wte(this.ids), this)  # (N, n_embd)
         for segment in segments:
             segment.kv.advance(segment.ids)
         if not this.wanted:
@@ -99,6 +96,17 @@ class Runner:
         last = _norm(body.ln_f, "transformer.ln_f", last, asking)
         logits: Tensor = self.model.lm_head(last)
         return logits[:, : self.num_tokens]
+
+    def _through_blocks(self, x: Tensor, this: _Pass) -> Tensor:
+        """x (N, n_embd) -> (N, n_embd): in one call where all rows are single tokens without an adapter."""
+        adapted = this.adapted
+        if self.blocks and this.single and this.num_single == len(x) and not adapted and self.blocks.takes(len(x)):
+            return self.blocks(x, this.single)
+        for number, layer in enumerate(self.layers):
+            query, key, value, inner = layer.read(_norm(layer.ln_1, layer.norm_name, x, adapted), adapted)
+            mixed = self._attention(number, query, key, value, this)
+            x = x + layer.attend(mixed, adapted) + layer.tell(layer.act(inner), adapted)
+        return x
 
     def _lay_out(self, segments: Sequence[Segment]) -> _Pass:
         device = self.model.device
@@ -164,6 +172,10 @@ class _Layer:
         self._read = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in])
         self._names = [f"{name}.attn.q_proj", f"{name}.attn.k_proj", f"{name}.attn.v_proj", f"{name}.mlp.fc_in"]
         self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
+
+    @property
+    def products(self) -> BlockProducts:
+        return self.ln_1, self._read, self._attend, self._tell
 
     def read(self, x: Tensor, adapted: list[_Rows]) -> list[Tensor]:
         """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner) before the activation."""

@@ -5,8 +5,6 @@
  */
 #include "dynamic8.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 typedef struct {
     const void *query, *key, *value; /* (rows, heads, dim) */
     const float *turns;              /* (rows, rotary / 2, 2): cosine and sine of each pair's angle */
@@ -15,25 +13,6 @@ typedef struct {
     void *out;                       /* (rows, heads, dim) */
     int64_t layer, rows, heads, dim, rotary, context;
 } attention_t;
-
-INLINE float get(const void *x, int64_t i, int dtype) {
-    return dtype == F32 ? ((const float *)x)[i] : bf16_to_float(((const uint16_t *)x)[i]);
-}
-
-INLINE void set(void *x, int64_t i, int dtype, float value) {
-    if (dtype == F32) ((float *)x)[i] = value;
-    else ((uint16_t *)x)[i] = float_to_bf16(value);
-}
-
-/* 2^x for x <= 0, to 2e-7 of itself; 0 below 2^-126 (Taylor of 2^f, |f| <= 1/2) */
-INLINE float exp2_of(float x) {
-    const float whole = floorf(x + 0.5f), f = (x - whole) * 0.693147181f;
-    const float p = 1 + f * (1 + f * (0.5f + f * (1.f / 6 + f * (1.f / 24 + f * (1.f / 120 + f * (1.f / 720))))));
-    const uint32_t bits = (uint32_t)((int32_t)(whole < -126 ? -127 : whole) + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, 4);
-    return p * scale;
-}
 
 /* The first `rotary` entries in pairs, each turned by its angle */
 INLINE void turn(const void *x, int64_t at, const float *turns, int64_t rotary, int64_t dim, int dtype, float *out) {

@@ -35,6 +35,8 @@ def _load() -> ctypes.CDLL:
     library.d8_linears.restype = i
     library.d8_attend.argtypes = [i, p, p, p, p, p, p, p, n, n, n, n, n, n, i]
     library.d8_attend.restype = i
+    library.d8_blocks.argtypes = [i, i, p, p, n, ctypes.c_float, p, p, p, n, n, n, n, n, i]
+    library.d8_blocks.restype = i
     library.d8_takes_many.argtypes = [i, i, p, n, n]
     library.d8_takes_many.restype = i
     library.d8_backward.argtypes = [p, p, p, p, n, p, n, n, n, i]

@@ -32,9 +32,33 @@ static inline uint16_t float_to_bf16(float f) {
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE float get(const void *x, int64_t i, int dtype) {
+    return dtype == F32 ? ((const float *)x)[i] : bf16_to_float(((const uint16_t *)x)[i]);
+}
+
+INLINE void set(void *x, int64_t i, int dtype, float value) {
+    if (dtype == F32) ((float *)x)[i] = value;
+    else ((uint16_t *)x)[i] = float_to_bf16(value);
+}
+
+/* 2^x for x <= 0, to 2e-7 of itself; 0 below 2^-126 (Taylor of 2^f, |f| <= 1/2) */
+INLINE float exp2_of(float x) {
+    const float whole = floorf(x + 0.5f), f = (x - whole) * 0.693147181f;
+    const float p = 1 + f * (1 + f * (0.5f + f * (1.f / 6 + f * (1.f / 24 + f * (1.f / 120 + f * (1.f / 720))))));
+    const uint32_t bits = (uint32_t)((int32_t)(whole < -126 ? -127 : whole) + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return p * scale;
+}
+
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* n codes of one block to floats of dtype */
 typedef void (*dequantize_t)(const uint8_t *codes, float scale, const float *code, int64_t n, void *out, int dtype);
 void d8_vbmi_dequantize(const uint8_t *codes, const float *absmax, const float *code, int64_t blocks, int64_t size, void *out,
                         int dtype, dequantize_t rest);
+int d8_attend(int dtype, const void *query, const void *key, const void *value, const float *turns, void *const *buffers,
+              const int64_t *past, void *out, int64_t layer, int64_t rows, int64_t heads, int64_t dim, int64_t rotary,
+              int64_t context, int threads);

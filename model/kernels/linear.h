@@ -13,7 +13,6 @@
 #define HAS_TILES 0
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define UNROLL_TWICE _Pragma("GCC unroll 2")
 
@@ -61,6 +60,8 @@ typedef struct {
 
 typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
 
+int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
+               int64_t K, int threads);
 int d8_fit_decades(const float *code, decades_t *d);
 void d8_decades_prepare(const void *x, int dtype, int64_t M, int64_t K, int lanes, float *prepared);
 int d8_vbmi_serves(int dtype, const float *code, int64_t K);
