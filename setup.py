@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 SOURCES = (
     *("linear", "linear_amx", "linear_amx_backward", "linear_vbmi", "linear_avx512", "linear_avx2"),
-    *("decades", "storage", "storage_vbmi", "attention", "blocks"),
+    *("decades", "storage", "storage_vbmi", "attention", "rows", "blocks"),
 )
 
 setup(
@@ -16,8 +16,19 @@ setup(
                 f"model/kernels/{name}.h"
                 for name in ("dynamic8", "linear", "linear_decades", "linear_planes", "linear_tiles")
             ],
-            # no contraction: quantise and dequantise equal the reference bit for bit
-            extra_compile_args=["-O3", "-std=gnu17", "-fopenmp", "-ffp-contract=off", "-Wall", "-Wpointer-arith"],
+            # no contraction: quantise and dequantise equal the reference bit for bit; no trapping: comparisons of
+            # floats within a loop may go in vectors
+            extra_compile_args=[
+                *(
+                    "-O3",
+                    "-std=gnu17",
+                    "-fopenmp",
+                    "-ffp-contract=off",
+                    "-fno-trapping-math",
+                    "-Wall",
+                    "-Wpointer-arith",
+                )
+            ],
             extra_link_args=["-fopenmp"],
             libraries=["m"],
             optional=True,

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Prompt tokens of one pass: alone (between two passes a reply can be cancelled, and activations stay small), and beside
 # replies in progress, which wait for the whole pass.
-PREFILL_TOKENS = 256
+PREFILL_TOKENS = 512
 PREFILL_BESIDE = 64
 OWNERS_SLOTS = 4  # an owner runs at most a quarter of the slots at a time
 

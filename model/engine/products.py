@@ -17,12 +17,16 @@ from model.layers import Linear8bit
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention, Blocks
 
-Products = Callable[[Tensor], list[Tensor]]
-BlockProducts = tuple[nn.Module, Products, Products, Products]  # LayerNorm; q, k, v and fc_in; out_proj; fc_out
+Products = Callable[[Tensor, list[Tensor] | None], list[Tensor]]
+BlockProducts = tuple[nn.LayerNorm, Products, Products, Products]  # LayerNorm; q, k, v and fc_in; out_proj; fc_out
 
 
 def products(modules: Sequence[nn.Module]) -> Products:
-    """x (N, K) -> what each module makes of it. Call it anew when a weight or a bias was moved or loaded anew."""
+    """(x (N, K), what an earlier call gave and nobody needs any more, or None) -> what each module makes of x.
+
+    Fresh memory costs page faults, a tenth of a long prompt's time. Call it anew when a weight or a bias was moved or
+    loaded anew.
+    """
     if all(isinstance(module, Linear8bit) for module in modules) and has_cpu_kernels(modules[0].weight):
         from model.kernels.cpu_passes import Together, can_go_together
 
@@ -32,7 +36,7 @@ def products(modules: Sequence[nn.Module]) -> Products:
             ops.check_storage(codes, absmax, code, block_size)
         if can_go_together(stored):
             return Together(stored)
-    return lambda x: [module(x) for module in modules]
+    return lambda x, into: [module(x) for module in modules]
 
 
 def has_cpu_kernels(tensor: Any) -> bool:
@@ -49,21 +53,16 @@ def attention_at_once(tensor: Tensor) -> type[Attention] | None:
     return Attention
 
 
-def blocks_at_once(blocks: Sequence[BlockProducts], activation: str) -> Blocks | None:
-    """All blocks of a model for single new tokens in one call of the compiled kernels, where they serve it."""
-    norms: list[Any] = [norm for norm, *_ in blocks]
-    tensors = [tensor for norm in norms for tensor in (norm.weight, norm.bias)]
-    dtype = tensors[0].dtype
-    if activation not in ("gelu_new", "gelu_pytorch_tanh") or not all(has_cpu_kernels(tensor) for tensor in tensors):
+def blocks_at_once(blocks: Sequence[BlockProducts]) -> Blocks | None:
+    """All blocks of a model with GELU by tanh, for single new tokens in one call of the compiled kernels, where they
+    serve its products; its LayerNorms are served (`rows.rows_for`)."""
+    if not all(has_cpu_kernels(norm.weight) for norm, *_ in blocks):
         return None
-    from model.kernels.cpu import DTYPES
     from model.kernels.cpu_passes import BlockParts, Blocks, Together
 
-    if dtype not in DTYPES or any(tensor.dtype != dtype for tensor in tensors):
-        return None
     parts = []
     for norm, read, attend, tell in blocks:
         if not (isinstance(read, Together) and isinstance(attend, Together) and isinstance(tell, Together)):
             return None
         parts.append(BlockParts(norm.weight.data, norm.bias.data, read, attend, tell))
-    return Blocks(parts, norms[0].eps)
+    return Blocks(parts, norm.eps)

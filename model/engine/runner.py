@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
 from model.engine.products import BlockProducts, attention_at_once, blocks_at_once, products
+from model.engine.rows import TorchRows, rows_for
 from model.gptj import GPTJ8bitForCausalLM, rotary
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which rows of a pass are a segment's, and what its attention may see of the keys (None: all of them)."""
+    """Which rows of a pass are a segment's, and what its attention may see of the keys (neither: all of them)."""
 
     segment: Segment
     rows: slice
-    mask: Tensor | None
+    mask: Tensor | None = None
+    is_causal: bool = False  # every row those up to its own, of as many keys as rows
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,13 @@ class Runner:
         sine, cosine = rotary(torch.arange(config.n_positions, device=model.device)[None], self.rotary_dim)
         self.turns = torch.complex(cosine, sine)[0]  # (n_positions, 1, rotary_dim / 2)
         self.attention = attention_at_once(self.model.transformer.ln_f.weight)
-        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(self.model.transformer.h)]
-        self.blocks = blocks_at_once([layer.products for layer in self.layers], config.activation_function)
+        blocks = self.model.transformer.h
+        self.rows = rows_for(
+            [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
+        )
+        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
+        products_of = [layer.products for layer in self.layers]
+        self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(products_of)
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
@@ -93,7 +100,7 @@ class Runner:
         rows = [part.rows.start for part in this.wanted]
         last = x if rows == list(range(len(x))) else x[torch.tensor(rows, device=x.device)]
         asking = [replace(part, rows=slice(i, i + 1)) for i, part in enumerate(this.wanted) if part.segment.adapter]
-        last = _norm(body.ln_f, "transformer.ln_f", last, asking)
+        last = self._norm(body.ln_f, "transformer.ln_f", last, asking)
         logits: Tensor = self.model.lm_head(last)
         return logits[:, : self.num_tokens]
 
@@ -102,10 +109,13 @@ class Runner:
         adapted = this.adapted
         if self.blocks and this.single and this.num_single == len(x) and not adapted and self.blocks.takes(len(x)):
             return self.blocks(x, this.single)
+        read = attended = told = None  # of the layer before: written over
         for number, layer in enumerate(self.layers):
-            query, key, value, inner = layer.read(_norm(layer.ln_1, layer.norm_name, x, adapted), adapted)
-            mixed = self._attention(number, query, key, value, this)
-            x = x + layer.attend(mixed, adapted) + layer.tell(layer.act(inner), adapted)
+            read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read)
+            query, key, value, inner = read
+            attended = layer.attend(self._attention(number, query, key, value, this), adapted, attended)
+            told = layer.tell(self.rows.activate(layer.act, inner), adapted, told)
+            x = self.rows.add(x, attended[0], told[0])
         return x
 
     def _lay_out(self, segments: Sequence[Segment]) -> _Pass:
@@ -118,10 +128,9 @@ class Runner:
             start, past, length = len(places), len(segment.kv.ids), len(segment.ids)
             places += range(past, past + length)
             mask = None
-            if length > 1:
-                seen = torch.ones(length, past + length, dtype=torch.bool, device=device)
-                mask = seen.tril(past)
-            parts[i] = _Rows(segment, slice(start, start + length), mask)
+            if length > 1 and past:
+                mask = torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
+            parts[i] = _Rows(segment, slice(start, start + length), mask, is_causal=length > 1 and not past)
         ids = torch.tensor([token for i in order for token in segments[i].ids], device=device)
         turns = self.turns[torch.tensor(places, device=device)]
         singles = [segments[i].kv for i in order if len(segments[i].ids) == 1]
@@ -147,20 +156,21 @@ class Runner:
             out[:done] = this.single(layer, query[:done], key[:done], value[:done])
         for part in this.parts[done:]:
             turns, rows = this.turns[part.rows], part.rows
-            turned = self._rotate(key[rows], turns)
+            turned = self.rows.turn(key[rows], turns)
             keys, values = part.segment.kv.write(layer, turned, value[rows])
-            asked = self._rotate(query[rows], turns).transpose(0, 1)  # (H, n, D)
-            mixed = F.scaled_dot_product_attention(asked[None], keys[None], values[None], part.mask)
+            asked = self.rows.turn(query[rows], turns).transpose(0, 1)  # (H, n, D)
+            mixed = F.scaled_dot_product_attention(
+                asked[None], keys[None], values[None], part.mask, is_causal=part.is_causal
+            )
             out[rows] = mixed[0].transpose(0, 1)
         return out.flatten(1)
 
-    def _rotate(self, x: Tensor, turns: Tensor) -> Tensor:
-        """x (N, H, D): the interleaved pairs of the first rotary_dim entries turned, as complex numbers in float32."""
-        pairs = x[..., : self.rotary_dim].float().unflatten(-1, (-1, 2)).contiguous()
-        turned: Tensor = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
-        if self.rotary_dim == self.head_dim:
-            return turned.to(x.dtype)
-        return torch.cat((turned.to(x.dtype), x[..., self.rotary_dim :]), dim=-1)
+    def _norm(self, module: Any, name: str, x: Tensor, adapted: list[_Rows]) -> Tensor:
+        y = self.rows.norm(module, x)
+        for part in adapted:
+            if (adapter := part.segment.adapter) and adapter.norms:
+                y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
+        return y
 
 
 class _Layer:
@@ -177,31 +187,26 @@ class _Layer:
     def products(self) -> BlockProducts:
         return self.ln_1, self._read, self._attend, self._tell
 
-    def read(self, x: Tensor, adapted: list[_Rows]) -> list[Tensor]:
+    def read(self, x: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
         """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner) before the activation."""
-        ys = self._read(x)
+        ys = self._read(x, into)
         for y, name in zip(ys, self._names, strict=True) if adapted else ():
             _adapt(y, x, name, adapted)
         return ys
 
-    def attend(self, mixed: Tensor, adapted: list[_Rows]) -> Tensor:
-        return _adapt(self._attend(mixed)[0], mixed, f"{self.name}.attn.out_proj", adapted)
+    def attend(self, mixed: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
+        ys = self._attend(mixed, into)
+        _adapt(ys[0], mixed, f"{self.name}.attn.out_proj", adapted)
+        return ys
 
-    def tell(self, inner: Tensor, adapted: list[_Rows]) -> Tensor:
-        return _adapt(self._tell(inner)[0], inner, f"{self.name}.mlp.fc_out", adapted)
+    def tell(self, inner: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
+        ys = self._tell(inner, into)
+        _adapt(ys[0], inner, f"{self.name}.mlp.fc_out", adapted)
+        return ys
 
 
-def _adapt(y: Tensor, x: Tensor, name: str, adapted: list[_Rows]) -> Tensor:
-    """y, with what the adapters of the rows add to it."""
+def _adapt(y: Tensor, x: Tensor, name: str, adapted: list[_Rows]) -> None:
+    """Adds to y what the adapters of its rows make of x."""
     for part in adapted:
         if adapter := part.segment.adapter:
             adapter.add(y[part.rows], x[part.rows], name)
-    return y
-
-
-def _norm(module: Any, name: str, x: Tensor, adapted: list[_Rows]) -> Tensor:
-    y = torch.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
-    for part in adapted:
-        if (adapter := part.segment.adapter) and adapter.norms:
-            y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
-    return y

@@ -31,8 +31,9 @@ def _load() -> ctypes.CDLL:
     library = ctypes.CDLL(str(built[0]))
     p, i, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.d8_best_level.restype = i
-    library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, i]
-    library.d8_linears.restype = i
+    library.d8_scratch_bytes.argtypes = [i, i, p, n, n, n, i]
+    library.d8_scratch_bytes.restype = n
+    library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, p, i]
     library.d8_attend.argtypes = [i, p, p, p, p, p, p, p, n, n, n, n, n, n, i]
     library.d8_attend.restype = i
     library.d8_blocks.argtypes = [i, i, p, p, n, ctypes.c_float, p, p, p, n, n, n, n, n, i]
@@ -41,6 +42,10 @@ def _load() -> ctypes.CDLL:
     library.d8_takes_many.restype = i
     library.d8_backward.argtypes = [p, p, p, p, n, p, n, n, n, i]
     library.d8_backward.restype = i
+    library.d8_norm.argtypes = [i, p, p, p, n, n, ctypes.c_float, p, i]
+    library.d8_turn.argtypes = [i, p, p, n, n, n, n, i]
+    library.d8_gelu.argtypes = [i, p, n, i]
+    library.d8_add.argtypes = [i, p, p, p, n, i]
     library.d8_dequantize.argtypes = [i, p, p, p, n, n, p, i, i]
     library.d8_quantize.argtypes = [p, p, n, n, p, p, i]
     library.d8_quantize.restype = i
@@ -134,12 +139,13 @@ def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> 
     assert 0 < len(ys) <= MOST_WEIGHTS
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
-    failed = library.d8_linears(
-        *(level, x.data_ptr(), DTYPES[x.dtype], weights, len(ys), targets),
-        *(rows, width, torch.get_num_threads()),
+    dtype, threads, first = DTYPES[x.dtype], torch.get_num_threads(), weights[0]
+    size = library.d8_scratch_bytes(level, dtype, first.code, rows, width, first.block_size, threads)
+    scratch = _buffer(size)
+    library.d8_linears(
+        *(level, x.data_ptr(), dtype, weights, len(ys), targets),
+        *(rows, width, scratch.data_ptr(), threads),
     )
-    if failed:
-        raise MemoryError(f"no memory to lay out {rows} x {width} activations")
 
 
 def linear_backward(grad: Tensor, codes: Tensor, absmax: Tensor, code: Tensor, block_size: int) -> Tensor:

@@ -45,12 +45,13 @@ class Together:
         few = rows <= cpu.MAX_ROWS
         return dtype in cpu.DTYPES and (few or cpu.takes_many(dtype, code, codes.shape[1], block_size))
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """x (N, K) -> for each weight (N, out_i)."""
+    def __call__(self, x: Tensor, into: list[Tensor] | None = None) -> list[Tensor]:
+        """x (N, K) -> for each weight (N, out_i); `into`: what an earlier call gave for as many rows, to write over."""
         assert x.shape[1] == self._weights[0][0].shape[1]
         if not self.takes(len(x), x.dtype):
             return [cpu.linear(x, *stored) for stored in self._weights]
-        ys = [torch.empty(len(x), size, dtype=x.dtype) for size in self._sizes]
+        ys = into or [torch.empty(len(x), size, dtype=x.dtype) for size in self._sizes]
+        assert all(y.shape == (len(x), size) and y.dtype == x.dtype for y, size in zip(ys, self._sizes, strict=True))
         cpu.multiply(x.contiguous(), self.prepared, ys)
         return ys
 

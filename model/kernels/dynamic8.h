@@ -45,9 +45,9 @@ INLINE void set(void *x, int64_t i, int dtype, float value) {
 
 /* 2^x for x <= 0, to 2e-7 of itself; 0 below 2^-126 (Taylor of 2^f, |f| <= 1/2) */
 INLINE float exp2_of(float x) {
-    const float whole = floorf(x + 0.5f), f = (x - whole) * 0.693147181f;
+    const float least = x < -127 ? -127 : x, whole = floorf(least + 0.5f), f = (least - whole) * 0.693147181f;
     const float p = 1 + f * (1 + f * (0.5f + f * (1.f / 6 + f * (1.f / 24 + f * (1.f / 120 + f * (1.f / 720))))));
-    const uint32_t bits = (uint32_t)((int32_t)(whole < -126 ? -127 : whole) + 127) << 23;
+    const uint32_t bits = (uint32_t)((int32_t)whole + 127) << 23;
     float scale;
     memcpy(&scale, &bits, 4);
     return p * scale;
@@ -62,3 +62,8 @@ void d8_vbmi_dequantize(const uint8_t *codes, const float *absmax, const float *
 int d8_attend(int dtype, const void *query, const void *key, const void *value, const float *turns, void *const *buffers,
               const int64_t *past, void *out, int64_t layer, int64_t rows, int64_t heads, int64_t dim, int64_t rotary,
               int64_t context, int threads);
+void d8_norm(int dtype, const void *x, const void *weight, const void *bias, int64_t rows, int64_t width, float epsilon,
+             void *out, int threads);
+void d8_turn(int dtype, void *x, const float *turns, int64_t rows, int64_t heads, int64_t dim, int64_t rotary, int threads);
+void d8_gelu(int dtype, void *x, int64_t count, int threads);
+void d8_add(int dtype, void *x, const void *a, const void *b, int64_t count, int threads);

@@ -10,7 +10,7 @@
 enum { CHUNK_BYTES = 256 * 1024, SEGMENT = 1024 };
 /* Smaller weights are one thread's: waiting for a second one costs more, and on a busy machine a time slice of it. */
 enum { PARALLEL_BYTES = 4 * 1024 * 1024 };
-enum { MOST_WEIGHTS = 8 };
+enum { MOST_WEIGHTS = 8, ALIGNMENT = 4096 };
 enum { AMX_FROM = 3 }; /* rows of x; fewer are bound by reading the weights without tiles */
 
 /* All rows of all jobs (of one K): a thread that finds no more of one goes on to the next without waiting. */
@@ -78,20 +78,29 @@ int d8_takes_many(int level, int dtype, const float *code, int64_t K, int64_t bl
 }
 
 #if HAS_TILES
-static int linear_by_tiles(job_t *jobs, int64_t count, const void *x, int threads) {
-    const int64_t M = jobs->M, K = jobs->K, x_bytes = d8_amx_rows_of_x(M) * K * 2;
-    char *memory = aligned_alloc(4096, (size_t)((x_bytes + threads * d8_amx_scratch_bytes(M) + 4095) / 4096 * 4096));
-    if (!memory) return 1;
-    d8_amx_prepare(x, M, K, jobs->block_size, memory, threads);
+static void linear_by_tiles(job_t *jobs, int64_t count, const void *x, char *scratch, int threads) {
+    const int64_t M = jobs->M, K = jobs->K;
+    d8_amx_prepare(x, M, K, jobs->block_size, scratch, threads);
     for (int64_t i = 0; i < count; i++) {
-        jobs[i].x = memory;
-        jobs[i].scratch = memory + x_bytes;
+        jobs[i].x = scratch;
+        jobs[i].scratch = scratch + d8_amx_rows_of_x(M) * K * 2;
     }
     run_rows(d8_amx_rows, jobs, count, d8_amx_step(M), threads);
-    free(memory);
-    return 0;
 }
 #endif
+
+static int by_tiles(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size) {
+    return M >= AMX_FROM && d8_takes_many(level, dtype, code, K, block_size);
+}
+
+/* How much memory d8_linears wants beside its arguments */
+int64_t d8_scratch_bytes(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size, int threads) {
+    int64_t bytes = group_size(M, MAX_ROWS) * ((K + GROUP - 1) / GROUP * GROUP) * (int64_t)sizeof(float);
+#if HAS_TILES
+    if (by_tiles(level, dtype, code, M, K, block_size)) bytes = d8_amx_rows_of_x(M) * K * 2 + threads * d8_amx_scratch_bytes(M);
+#endif
+    return bytes + ALIGNMENT;
+}
 
 #if defined(__x86_64__)
 /* The rows of the best level up to `level` that can serve the job, x laid out for it; portable_rows where none can. */
@@ -107,9 +116,9 @@ static rows_t choose(int level, const job_t *j, decades_t *d, const void *x, voi
 #endif
 
 /* ys[i] (M, N_i) = x (M, K) W_i^T + bias_i for up to MOST_WEIGHTS weights of one K, block size and code table; M <= 16
- * unless d8_takes_many; dtypes F32 or BF16. Returns 0, or 1 when memory ran out. */
-int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
-               int64_t K, int threads) {
+ * unless d8_takes_many; dtypes F32 or BF16; scratch: d8_scratch_bytes. */
+void d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
+                int64_t K, void *scratch, int threads) {
     decades_t decades;
     job_t jobs[MOST_WEIGHTS];
     for (int64_t i = 0; i < count; i++) {
@@ -117,13 +126,13 @@ int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int
         jobs[i] = (job_t){w->codes, w->absmax, w->code, w->bias, ys[i], x, M, w->N, K, w->block_size, w->bias_dtype, dtype,
                           &decades, NULL};
     }
+    float *prepared = (float *)(((uintptr_t)scratch + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 #if HAS_TILES
-    if (M >= AMX_FROM && d8_takes_many(level, dtype, jobs->code, K, jobs->block_size))
-        return linear_by_tiles(jobs, count, x, threads);
+    if (by_tiles(level, dtype, jobs->code, M, K, jobs->block_size)) {
+        linear_by_tiles(jobs, count, x, (char *)prepared, threads);
+        return;
+    }
 #endif
-    const int64_t width = (K + GROUP - 1) / GROUP * GROUP;
-    float *prepared = aligned_alloc(64, (size_t)(MAX_ROWS * width) * sizeof(float));
-    if (!prepared) return 1;
     rows_t rows = portable_rows;
 #if defined(__x86_64__)
     rows = choose(level, jobs, &decades, x, prepared);
@@ -132,8 +141,6 @@ int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int
         for (int64_t i = 0; i < M * K; i++) prepared[i] = bf16_to_float(((const uint16_t *)x)[i]);
     for (int64_t i = 0; i < count; i++) jobs[i].x = rows != portable_rows || dtype == BF16 ? (const void *)prepared : x;
     run_rows(rows, jobs, count, 4, threads); /* the VBMI level takes four rows together */
-    free(prepared);
-    return 0;
 }
 
 /* out (M, K) = grad (M, N) W, bf16, where d8_takes_many. Returns 0, or 1 when memory ran out. */

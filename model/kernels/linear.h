@@ -60,8 +60,9 @@ typedef struct {
 
 typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
 
-int d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
-               int64_t K, int threads);
+int64_t d8_scratch_bytes(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size, int threads);
+void d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
+                int64_t K, void *scratch, int threads);
 int d8_fit_decades(const float *code, decades_t *d);
 void d8_decades_prepare(const void *x, int dtype, int64_t M, int64_t K, int lanes, float *prepared);
 int d8_vbmi_serves(int dtype, const float *code, int64_t K);

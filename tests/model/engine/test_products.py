@@ -44,7 +44,7 @@ def test_weights_of_the_same_rows_give_together_what_each_gives(
     assert isinstance(together, passes.Together)
     x = torch.randn(rows, 128, generator=torch.Generator().manual_seed(1)).to(dtype)
     with torch.inference_mode():
-        for module, y in zip(modules, together(x), strict=True):
+        for module, y in zip(modules, together(x, None), strict=True):
             assert torch.equal(y, module(x))
 
 
@@ -62,7 +62,7 @@ def test_weights_that_have_too_little_in_common_go_one_by_one() -> None:
         given = products(modules)
         assert not isinstance(given, passes.Together)
         with torch.inference_mode():
-            assert all(torch.equal(y, module(x)) for y, module in zip(given(x), modules, strict=True))
+            assert all(torch.equal(y, module(x)) for y, module in zip(given(x, None), modules, strict=True))
 
 
 def turned(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

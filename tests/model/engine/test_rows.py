@@ -1,0 +1,86 @@
+"""Between products: the compiled kernels do what torch does, in float64 where torch rounds more often."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.engine.rows import TorchRows, rows_for
+from model.kernels import ops
+
+compiled_rows = pytest.importorskip("model.kernels.cpu_rows")
+
+SIZES = [(1, 8), (3, 40), (16, 4096), (40, 2050)]  # rows, width; the last two are more than one thread's
+NEAR = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "_choice", "cpu")
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    given: torch.dtype = request.param
+    return given
+
+
+def random(*shape: int, dtype: torch.dtype, scale: float = 3.0) -> Tensor:
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))) * scale).to(dtype)
+
+
+def close(ours: Tensor, true: Tensor) -> None:
+    assert ours.shape == true.shape
+    torch.testing.assert_close(ours.double(), true.double(), atol=NEAR[ours.dtype], rtol=NEAR[ours.dtype])
+
+
+@pytest.mark.parametrize(("rows", "width"), SIZES)
+def test_layer_norm(rows: int, width: int, dtype: torch.dtype) -> None:
+    norm = torch.nn.LayerNorm(width, dtype=dtype)
+    norm.weight.data, norm.bias.data = random(width, dtype=dtype), random(width, dtype=dtype, scale=0.1)
+    x = random(rows, width, dtype=dtype) + 2
+    before = x.clone()
+    with torch.inference_mode():
+        ours = compiled_rows.CompiledRows().norm(norm, x)
+    true = F.layer_norm(x.double(), (width,), norm.weight.double(), norm.bias.double(), norm.eps)
+    close(ours, true)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(("rows", "width"), SIZES)
+def test_gelu(rows: int, width: int, dtype: torch.dtype) -> None:
+    x = random(rows, width, dtype=dtype)
+    x[0, :8] = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 20.0, -20.0, 3e38, -3e38])
+    true = F.gelu(x.double().clamp(-1e30, 1e30), approximate="tanh")
+    true[x > 1e30] = x[x > 1e30].double()
+    ours = compiled_rows.CompiledRows().activate(None, x)
+    assert ours is x
+    close(ours, true)
+
+
+@pytest.mark.parametrize(("rows", "width"), SIZES)
+def test_sum(rows: int, width: int, dtype: torch.dtype) -> None:
+    x, a, b = (random(rows, width, dtype=dtype, scale=scale) for scale in (1.0, 5.0, 0.2))
+    expected = x + a + b
+    assert torch.equal(compiled_rows.CompiledRows().add(x, a, b), expected)
+
+
+@pytest.mark.parametrize(("rows", "heads", "dim", "pairs"), [(1, 1, 2, 1), (5, 3, 20, 7), (33, 16, 256, 32)])
+def test_rotary(rows: int, heads: int, dim: int, pairs: int, dtype: torch.dtype) -> None:
+    x = random(rows, heads, dim, dtype=dtype)
+    angles = random(rows, 1, pairs, dtype=torch.float32)
+    turns = torch.polar(torch.ones_like(angles), angles)
+    expected = TorchRows().turn(x, turns)
+    close(compiled_rows.CompiledRows().turn(x, turns), expected)
+
+
+def test_what_the_kernels_do_not_serve_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = [torch.nn.LayerNorm(8), torch.nn.LayerNorm(8)]
+    assert isinstance(rows_for(norms, "gelu_new"), compiled_rows.CompiledRows)
+    assert isinstance(rows_for(norms, "relu"), TorchRows)
+    assert isinstance(rows_for([norms[0], torch.nn.LayerNorm(8, dtype=torch.bfloat16)], "gelu_new"), TorchRows)
+    assert isinstance(rows_for([torch.nn.LayerNorm(8, dtype=torch.float16)], "gelu_new"), TorchRows)
+    monkeypatch.setattr(ops, "_choice", "reference")
+    assert isinstance(rows_for(norms, "gelu_new"), TorchRows)
