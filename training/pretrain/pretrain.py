@@ -14,19 +14,17 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from training.pretrain import charla, corpus
-from training.pretrain.batches import STAGES, Batch, Encoder, Stage, Stream
+from training.pretrain.batches import STAGES, Batch, Encoder, Stream
 from training.pretrain.growth import grown
+from training.pretrain.loader import batches
 from training.pretrain.network import PretrainGPTJ
 from training.pretrain.optimizer import MixedOptimizer
 from training.pretrain.probes import Probes
@@ -34,34 +32,6 @@ from training.pretrain.progress import Progress, draw
 from training.pretrain.schedule import Recipe, at_boundary, learning_rate_factor, n_layer_at, next_stage, segment_end
 
 logger = logging.getLogger(__name__)
-
-
-class Batches(Dataset[Batch]):
-    """Batches first..last of one stage, for a worker process that prepares them ahead."""
-
-    def __init__(self, stream: Stream, stage: Stage, first: int, last: int, recipe: Recipe) -> None:
-        self.stream, self.stage, self.first, self.last, self.recipe = stream, stage, first, last, recipe
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __getitem__(self, i: int) -> Batch:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return self.stream.batch(self.first + i, self.stage, self.recipe.num_tokens, self.recipe.row)
-
-
-def ignore_signals(_: int) -> None:
-    """For the worker: Ctrl-C and SIGTERM reach the whole process group, and the main process ends the run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def batches(stream: Stream, stage: Stage, first: int, last: int, recipe: Recipe, workers: int) -> Iterator[Batch]:
-    """In order, whatever the number of workers."""
-    ahead: dict[str, Any] = {"prefetch_factor": 8, "worker_init_fn": ignore_signals} if workers else {}
-    dataset = Batches(stream, stage, first, last, recipe)
-    yield from DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers, **ahead)
 
 
 def head_loss(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
