@@ -6,6 +6,9 @@ SOURCES = (
     *("linear", "linear_amx", "linear_amx_backward", "linear_vbmi", "linear_avx512", "linear_avx2"),
     *("decades", "storage", "storage_vbmi", "attention", "rows", "blocks"),
 )
+# no contraction: quantise and dequantise equal the reference bit for bit; no trapping: a loop that compares floats may
+# go in vectors
+FLAGS = ("-O3", "-std=gnu17", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math")
 
 setup(
     ext_modules=[
@@ -16,19 +19,7 @@ setup(
                 f"model/kernels/{name}.h"
                 for name in ("dynamic8", "linear", "linear_decades", "linear_planes", "linear_tiles")
             ],
-            # no contraction: quantise and dequantise equal the reference bit for bit; no trapping: comparisons of
-            # floats within a loop may go in vectors
-            extra_compile_args=[
-                *(
-                    "-O3",
-                    "-std=gnu17",
-                    "-fopenmp",
-                    "-ffp-contract=off",
-                    "-fno-trapping-math",
-                    "-Wall",
-                    "-Wpointer-arith",
-                )
-            ],
+            extra_compile_args=[*FLAGS, "-Wall", "-Wpointer-arith"],
             extra_link_args=["-fopenmp"],
             libraries=["m"],
             optional=True,

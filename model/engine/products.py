@@ -15,7 +15,8 @@ from model.kernels import ops
 from model.layers import Linear8bit
 
 if TYPE_CHECKING:
-    from model.kernels.cpu_passes import Attention, Blocks
+    from model.kernels.cpu_blocks import Blocks
+    from model.kernels.cpu_passes import Attention
 
 Products = Callable[[Tensor, list[Tensor] | None], list[Tensor]]
 BlockProducts = tuple[nn.LayerNorm, Products, Products, Products]  # LayerNorm; q, k, v and fc_in; out_proj; fc_out
@@ -24,8 +25,8 @@ BlockProducts = tuple[nn.LayerNorm, Products, Products, Products]  # LayerNorm; 
 def products(modules: Sequence[nn.Module]) -> Products:
     """(x (N, K), what an earlier call gave and nobody needs any more, or None) -> what each module makes of x.
 
-    Fresh memory costs page faults, a tenth of a long prompt's time. Call it anew when a weight or a bias was moved or
-    loaded anew.
+    Fresh memory costs page faults, a tenth of a long prompt's time where there are matrix tiles. Call it anew when a
+    weight or a bias was moved or loaded anew.
     """
     if all(isinstance(module, Linear8bit) for module in modules) and has_cpu_kernels(modules[0].weight):
         from model.kernels.cpu_passes import Together, can_go_together
@@ -54,15 +55,14 @@ def attention_at_once(tensor: Tensor) -> type[Attention] | None:
 
 
 def blocks_at_once(blocks: Sequence[BlockProducts]) -> Blocks | None:
-    """All blocks of a model with GELU by tanh, for single new tokens in one call of the compiled kernels, where they
-    serve its products; its LayerNorms are served (`rows.rows_for`)."""
-    if not all(has_cpu_kernels(norm.weight) for norm, *_ in blocks):
+    """All blocks of a model in one call of the compiled kernels, where they serve its products."""
+    if not has_cpu_kernels(blocks[0][0].weight):
         return None
-    from model.kernels.cpu_passes import BlockParts, Blocks, Together
+    from model.kernels.cpu_blocks import Blocks, are_alike
+    from model.kernels.cpu_passes import Together
 
-    parts = []
-    for norm, read, attend, tell in blocks:
-        if not (isinstance(read, Together) and isinstance(attend, Together) and isinstance(tell, Together)):
-            return None
-        parts.append(BlockParts(norm.weight.data, norm.bias.data, read, attend, tell))
-    return Blocks(parts, norm.eps)
+    found: list[Any] = [product for _, *three in blocks for product in three]
+    if not all(isinstance(product, Together) for product in found) or not are_alike(found):
+        return None
+    served: Any = blocks
+    return Blocks(served)

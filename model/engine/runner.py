@@ -66,7 +66,7 @@ class _Pass:
 
 
 class Runner:
-    """Holds the model and what every pass needs of it."""
+    """Holds the model and what every pass needs of it; weights moved or loaded anew want another runner."""
 
     def __init__(self, model: GPTJ8bitForCausalLM) -> None:
         config: Any = model.config
@@ -84,8 +84,8 @@ class Runner:
             [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
         )
         self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
-        products_of = [layer.products for layer in self.layers]
-        self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(products_of)
+        parts = [layer.parts for layer in self.layers]
+        self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(parts)
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
@@ -184,7 +184,7 @@ class _Layer:
         self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
 
     @property
-    def products(self) -> BlockProducts:
+    def parts(self) -> BlockProducts:
         return self.ln_1, self._read, self._attend, self._tell
 
     def read(self, x: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:

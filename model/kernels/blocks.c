@@ -7,7 +7,7 @@
 
 enum { READS = 4 }; /* query, key, value and the MLP's inner rows come from the same normed rows */
 
-/* What stays of a block from call to call; cpu_passes.py knows this layout */
+/* What stays of a block from call to call; cpu_blocks.py knows this layout */
 typedef struct {
     const void *norm_weight, *norm_bias; /* of x's dtype */
     weight_t read[READS], attend, tell;
@@ -17,7 +17,8 @@ enum { LINE = 64 };
 
 static int64_t lines(int64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
-/* x (rows, heads * dim) of dtype F32 or BF16 through `count` blocks, in place; turns, buffers and past as in d8_attend.
+/* x (rows, heads * dim) of dtype F32 or BF16 through `count` blocks, in place; all weights of one block size and code table;
+ * rows <= 16 unless d8_takes_many; turns, buffers and past as in d8_attend.
  * Returns 0, or 1 when memory ran out: then x and the new token's place in the buffers are undefined. */
 int d8_blocks(int level, int dtype, void *x, const block_t *blocks, int64_t count, float epsilon, const float *turns,
               void *const *buffers, const int64_t *past, int64_t rows, int64_t heads, int64_t dim, int64_t rotary,

@@ -20,6 +20,7 @@ from model.kernels import reference
 MAX_ROWS = 16
 MOST_WEIGHTS = 8  # in one call, as in linear.c
 SLICE_BYTES = 2**25  # of dequantised weight at a time
+KEPT_BYTES = 2**26  # of a thread's buffer between calls
 LEVELS = ("portable", "avx2", "avx512", "avx512-vbmi", "amx")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -29,6 +30,14 @@ def _load() -> ctypes.CDLL:
     if not built:
         raise ImportError("the CPU kernels were not compiled when tertulia was installed (no C compiler was found)")
     library = ctypes.CDLL(str(built[0]))
+    try:
+        _declare(library)
+    except AttributeError as error:
+        raise ImportError(f"the compiled CPU kernels are older than this source ({error}): install it again") from None
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
     p, i, n = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     library.d8_best_level.restype = i
     library.d8_scratch_bytes.argtypes = [i, i, p, n, n, n, i]
@@ -50,7 +59,6 @@ def _load() -> ctypes.CDLL:
     library.d8_quantize.argtypes = [p, p, n, n, p, p, i]
     library.d8_quantize.restype = i
     library.d8_embedding.argtypes = [p, p, p, p, n, n, n, p]
-    return library
 
 
 library = _load()
@@ -139,11 +147,11 @@ def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> 
     assert 0 < len(ys) <= MOST_WEIGHTS
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
-    dtype, threads, first = DTYPES[x.dtype], torch.get_num_threads(), weights[0]
-    size = library.d8_scratch_bytes(level, dtype, first.code, rows, width, first.block_size, threads)
+    dtype, threads, first, at = DTYPES[x.dtype], torch.get_num_threads(), weights[0], level
+    size = library.d8_scratch_bytes(at, dtype, first.code, rows, width, first.block_size, threads)
     scratch = _buffer(size)
     library.d8_linears(
-        *(level, x.data_ptr(), dtype, weights, len(ys), targets),
+        *(at, x.data_ptr(), dtype, weights, len(ys), targets),
         *(rows, width, scratch.data_ptr(), threads),
     )
 
@@ -209,8 +217,8 @@ def _slices(
 
 
 def _buffer(size: int) -> Tensor:
-    """`size` bytes of this thread's own, kept for the next call unless they are more than SLICE_BYTES."""
-    if size > SLICE_BYTES:
+    """`size` bytes of this thread's own, kept for the next call unless they are more than KEPT_BYTES."""
+    if size > KEPT_BYTES:
         return torch.empty(size, dtype=torch.uint8)
     if getattr(_buffers, "kept", None) is None or _buffers.kept.numel() < size:
         _buffers.kept = torch.empty(size, dtype=torch.uint8)

@@ -14,7 +14,9 @@ class CompiledRows:
     def norm(self, module: Any, x: Tensor) -> Tensor:
         """LayerNorm of x (N, n_embd)."""
         assert x.dtype == module.weight.dtype == module.bias.dtype
-        assert x.shape[-1] == module.weight.numel()
+        assert module.weight.shape == module.bias.shape == x.shape[-1:]
+        assert module.weight.is_contiguous()
+        assert module.bias.is_contiguous()
         x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         cpu.library.d8_norm(
             *(cpu.DTYPES[x.dtype], x.data_ptr(), module.weight.data_ptr(), module.bias.data_ptr()),
@@ -27,6 +29,7 @@ class CompiledRows:
         rows, heads, dim = x.shape
         assert x.is_contiguous()
         assert turns.is_contiguous()
+        assert turns.dtype == torch.complex64
         assert len(turns) == rows
         assert 2 * turns.shape[-1] <= dim
         sizes = (rows, heads, dim, 2 * turns.shape[-1])

@@ -87,11 +87,11 @@ static void linear_by_tiles(job_t *jobs, int64_t count, const void *x, char *scr
     }
     run_rows(d8_amx_rows, jobs, count, d8_amx_step(M), threads);
 }
-#endif
 
 static int by_tiles(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size) {
     return M >= AMX_FROM && d8_takes_many(level, dtype, code, K, block_size);
 }
+#endif
 
 /* How much memory d8_linears wants beside its arguments */
 int64_t d8_scratch_bytes(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size, int threads) {

@@ -1,8 +1,9 @@
 """The contract of the 8-bit operations: arguments checked once, here, then handed to the selected implementation.
 
-Callers (`dynamic8`, `layers`) name an operation and never an implementation; only `engine.products` goes past it, for
-what the compiled CPU kernels do in one call (`cpu_passes`). A new set of kernels is a module with the
-five functions of `reference` and one more entry in `KERNELS`, perhaps with a `probe` of the device, see `_working`.
+Callers (`dynamic8`, `layers`) name an operation and never an implementation; only `engine.products` and `engine.rows`
+go past it, for what the compiled CPU kernels do in one call (`cpu_passes`, `cpu_blocks`, `cpu_rows`). A new set of
+kernels is a module with the five functions of `reference` and one more entry in `KERNELS`, perhaps with a `probe` of
+the device, see `_working`.
 """
 
 import logging

@@ -51,7 +51,7 @@ def together(jobs: list[threading.Thread]) -> None:
 
 
 def test_a_hundred_mixed_prompts_at_once_give_what_each_gives_alone(model: GPTJ8bitForCausalLM, engine: Engine) -> None:
-    """Lengths from 1 to two prefill passes, some sharing beginnings, joining and leaving the batch at any time."""
+    """Lengths from 1 to several passes beside replies, some sharing beginnings, joining and leaving at any time."""
     rng, found = Random(3), {}
     stem = random_ids(40, seed=99)
     prompts = [

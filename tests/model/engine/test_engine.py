@@ -24,7 +24,7 @@ def make_model(num_tokens: int, block_size: int | None) -> GPTJ8bitForCausalLM:
     config = GPTJ8bitConfig(
         vocab_size=num_tokens + 24,
         num_tokens=num_tokens,
-        n_positions=512,
+        n_positions=640,
         n_embd=64,
         n_layer=2,
         n_head=4,
@@ -168,17 +168,21 @@ def test_a_closed_stream_leaves_the_engine_ready(small: GPTJ8bitForCausalLM, tok
     assert [*prompt, *ids_of(list(engine.submit(prompt, GREEDY)))] == generate_naive(small, prompt, 24)
 
 
-def test_a_pass_that_fails_half_way_leaves_no_trace(small: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> None:
+def test_a_pass_that_fails_half_way_leaves_no_trace(
+    small: GPTJ8bitForCausalLM, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error in the middle of a forward pass once left layer 0 one token longer than layer 1."""
     engine, prompt = Engine(small, tokenizer), random_ids(6)
+
+    layer = engine._batch.runner.layers[1]
 
     def interrupt(*_: object) -> None:
         raise RuntimeError("in layer 1")
 
-    handle = small.transformer.h[1].mlp.act.register_forward_pre_hook(interrupt)
-    with pytest.raises(RuntimeError, match="in layer 1"):
-        list(engine.submit(prompt, GREEDY))
-    handle.remove()
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "tell", interrupt)
+        with pytest.raises(RuntimeError, match="in layer 1"):
+            list(engine.submit(prompt, GREEDY))
     stream = engine.submit(prompt, GREEDY)
     assert [*prompt, *ids_of(list(stream))] == generate_naive(small, prompt, 24)
     assert stream.reused_tokens == 0
@@ -205,11 +209,11 @@ def test_a_seed_gives_the_same_reply_in_any_thread(small: GPTJ8bitForCausalLM, t
 
 def test_a_prompt_fills_the_context_but_for_one_token(small: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> None:
     engine = Engine(small, tokenizer)
-    pieces = list(engine.submit(random_ids(511), GREEDY))
+    pieces = list(engine.submit(random_ids(639), GREEDY))
     assert len(ids_of(pieces)) == 1
     assert pieces[-1].finish == "length"
-    with pytest.raises(PromptTooLong, match="512 tokens"):
-        engine.submit(random_ids(512), GREEDY)
+    with pytest.raises(PromptTooLong, match="640 tokens"):
+        engine.submit(random_ids(640), GREEDY)
     with pytest.raises(ValueError, match="no ids"):
         engine.submit([], GREEDY)
 

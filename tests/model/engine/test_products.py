@@ -7,12 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from model.dynamic8 import quantize
-from model.engine.cache import KeyValues
 from model.engine.products import attention_at_once, products
-from model.engine.runner import Runner, Segment
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
 from model.kernels import ops
-from model.layers import Embedding8bit, Linear8bit
+from model.layers import Linear8bit
 
 cpu = pytest.importorskip("model.kernels.cpu")
 passes = pytest.importorskip("model.kernels.cpu_passes")
@@ -113,53 +110,12 @@ def test_other_kernels_and_dtypes_have_no_attention_at_once(monkeypatch: pytest.
     assert attention_at_once(torch.empty(1)) is None
 
 
-def gptj(dtype: torch.dtype, n_embd: int, n_head: int) -> GPTJ8bitForCausalLM:
-    """A model whose every weight, norm and bias is random and large enough to matter."""
-    numbers = {"n_layer": 3, "rotary_dim": 4, "vocab_size": 96, "num_tokens": 90, "n_positions": 80}
-    config = GPTJ8bitConfig(**numbers, n_embd=n_embd, n_head=n_head, bos_token_id=0, eos_token_id=0, block_size=64)
-    model = GPTJ8bitForCausalLM(config)
-    generator = torch.Generator().manual_seed(n_embd)
-    for module in model.modules():
-        if isinstance(module, Linear8bit | Embedding8bit):
-            weight = torch.randn(module.weight.shape, generator=generator) * 2 / module.weight.shape[1] ** 0.5
-            module.store(quantize(weight, 64))
-    for name, parameter in model.named_parameters():
-        if parameter.dtype == torch.float32:
-            parameter.data = torch.randn(parameter.shape, generator=generator) + ("ln" in name and "weight" in name)
-    return model.to(dtype).eval()
-
-
-@pytest.mark.parametrize("level", cpu.levels())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("n_embd", "n_head"), [(64, 2), (40, 5)])
-def test_all_blocks_in_one_call_are_the_blocks_one_by_one(
-    n_embd: int, n_head: int, dtype: torch.dtype, level: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One, several and many conversations of different lengths; what stands in their buffers included."""
-    monkeypatch.setattr(cpu, "level", cpu.LEVELS.index(level))
-    runner = Runner(gptj(dtype, n_embd, n_head))
-    assert isinstance(runner.blocks, passes.Blocks)
-    blocks, step = runner.blocks, 1e-4 if dtype == torch.float32 else 0.15
-    for rows in (1, 5, 16, 20):
-        begun = [KeyValues(runner.layout, None) for _ in range(rows)]
-        runner.forward([Segment(kv, [(3 * i + j) % 90 for j in range(1 + i % 7)]) for i, kv in enumerate(begun)])
-        results = []
-        for way in (blocks, None):
-            runner.blocks = way
-            kvs = [kv.copy_prefix(len(kv.ids)) for kv in begun]
-            logits = [runner.forward([Segment(kv, [7 * i % 90]) for i, kv in enumerate(kvs)]) for _ in range(2)]
-            held = [kv.buffer[:, :, : len(kv.ids)].float() for kv in kvs]
-            results.append((torch.stack(logits).float(), torch.cat(held, 2)))
-        runner.blocks = blocks
-        for once, apart in zip(*results, strict=True):
-            error = (once - apart).norm() / apart.norm()
-            assert error < step / 10, f"{rows} rows: {error}"
-
-
-def test_blocks_that_the_kernels_do_not_serve_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Runner(gptj(torch.float16, 64, 2)).blocks is None
-    mixed = gptj(torch.bfloat16, 64, 2)
-    mixed.transformer.h[1].ln_1.float()
-    assert Runner(mixed).blocks is None
-    monkeypatch.setattr(ops, "_choice", "reference")
-    assert Runner(gptj(torch.float32, 64, 2)).blocks is None
+def test_what_an_earlier_call_gave_is_written_over_with_the_right_result() -> None:
+    modules = [layer(256, size, bias=True, block_size=256, seed=size) for size in (64, 200)]
+    together = products(modules)
+    for dtype in (torch.float32, torch.bfloat16):
+        for rows in (3, 7, 17, 40):
+            before, after = torch.randn(2, rows, 256).to(dtype)
+            fresh = together(after, None)
+            again = together(after, together(before, None))
+            assert all(torch.equal(y, true) for y, true in zip(again, fresh, strict=True))
