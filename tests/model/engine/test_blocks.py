@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -47,6 +48,14 @@ MODELS = [(64, 2, 64), (40, 5, 64), (256, 4, 256)]  # the last is served by matr
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 
 
+@pytest.fixture(params=list(product(cpu.levels(), NEAR, MODELS)), ids=str)
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Of each model in each dtype at each level."""
+    level, dtype, (n_embd, n_head, block_size) = request.param
+    monkeypatch.setattr(cpu, "level", cpu.LEVELS.index(level))
+    return Runner(gptj(dtype, n_embd, n_head, block_size))
+
+
 def begun(runner: Runner, rows: int) -> list[KeyValues]:
     """Conversations of different lengths."""
     kvs = [KeyValues(runner.layout, None) for _ in range(rows)]
@@ -67,32 +76,18 @@ def compare(runner: Runner, kvs: list[KeyValues], segments: Callable[[list[KeyVa
         assert (ours - true).norm() / true.norm() < NEAR[runner.layout.dtype]
 
 
-@pytest.mark.parametrize("level", cpu.levels())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("n_embd", "n_head", "block_size"), MODELS)
-def test_all_blocks_in_one_call_are_the_blocks_one_by_one(
-    n_embd: int, n_head: int, block_size: int, dtype: torch.dtype, level: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu, "level", cpu.LEVELS.index(level))
-    runner = Runner(gptj(dtype, n_embd, n_head, block_size))
+def test_all_blocks_in_one_call_are_the_blocks_one_by_one(runner: Runner) -> None:
     assert isinstance(runner.blocks, cpu_blocks.Blocks)
-    by_tiles = level == "amx" and dtype == torch.bfloat16 and block_size == 256
-    assert runner.blocks.takes(20) == by_tiles
+    by_tiles = cpu.LEVELS[cpu.level] == "amx" and runner.layout.dtype == torch.bfloat16
+    assert runner.blocks.takes(20) == (by_tiles and runner.model.config.block_size == 256)
     for rows in (1, 2, 5, 16, 20):
         compare(runner, begun(runner, rows), lambda kvs: [Segment(kv, [7 * i % 90]) for i, kv in enumerate(kvs)])
 
 
-@pytest.mark.parametrize("level", cpu.levels())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("n_embd", "n_head", "block_size"), MODELS)
-def test_a_pass_of_single_tokens_and_prompts_is_what_torch_makes_of_it(
-    n_embd: int, n_head: int, block_size: int, dtype: torch.dtype, level: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_of_single_tokens_and_prompts_is_what_torch_makes_of_it(runner: Runner) -> None:
     """Prompts from nothing and behind a past, and one under an adapter that has its own norms."""
-    monkeypatch.setattr(cpu, "level", cpu.LEVELS.index(level))
-    runner = Runner(gptj(dtype, n_embd, n_head, block_size))
     assert isinstance(runner.rows, cpu_rows.CompiledRows)
-    generator = torch.Generator().manual_seed(2)
+    dtype, n_embd, generator = runner.layout.dtype, runner.model.config.n_embd, torch.Generator().manual_seed(2)
     matrices = {
         f"transformer.h.1.{name}": (*(torch.randn(size, generator=generator).to(dtype) for size in sizes), 0.3)
         for name, sizes in {
