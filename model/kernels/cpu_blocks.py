@@ -32,7 +32,6 @@ class Blocks:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         (norm, *products), *_ = blocks
-        self._norms = [norm for norm, *_ in blocks]
         self._products, self._dtype, self._epsilon = products, norm.weight.dtype, norm.eps
         (width,), inner = norm.weight.shape, products[0].n_out[-1]
         for each, read, attend, tell in blocks:
@@ -48,7 +47,7 @@ class Blocks:
             for each, read, attend, tell in blocks
         ]
         self._prepared = (_Block * len(blocks))(*prepared)
-        self._held = list(blocks)
+        self._held = [(block, block[0].weight.data, block[0].bias.data) for block in blocks]  # what is pointed to
 
     def takes(self, rows: int) -> bool:
         """Whether a pass may have so many rows."""
@@ -63,7 +62,7 @@ class Blocks:
         assert n_layer == len(self._prepared)
         assert 2 * seen.turns.shape[-1] <= dim
         assert self.takes(len(x))
-        assert self._norms[0].weight.data_ptr() == self._prepared[0].norm_weight, "the model was loaded anew"
+        assert all(norm.weight.data_ptr() == held.data_ptr() for (norm, *_), held, _ in self._held), "loaded anew"
         failed = cpu.library.d8_blocks(
             *(cpu.level, cpu.DTYPES[x.dtype], x.data_ptr(), self._prepared, n_layer, self._epsilon),
             *(seen.turns.data_ptr(), seen.pointers, seen.past, len(x), heads, dim, 2 * seen.turns.shape[-1], context),

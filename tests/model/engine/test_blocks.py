@@ -130,6 +130,6 @@ def test_a_model_loaded_anew_under_a_runner_is_noticed() -> None:
     model = gptj(torch.float32, 64, 2)
     runner = Runner(model)
     kvs = begun(runner, 1)
-    model.transformer.h[0].ln_1.weight.data = torch.ones(64)
+    model.transformer.h[2].ln_1.weight.data = torch.ones(64)
     with pytest.raises(AssertionError, match="loaded anew"):
         runner.forward([Segment(kvs[0], [5])])
