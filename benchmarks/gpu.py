@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "ours": (
         "gpu_parts.Inference",
         {},
-        ("about", "copy_gbs", "read_bytes", "peak", "runner_1", *STATIC, "prefill", *COMPILED),
+        ("about", "copy_gbs", "read_bytes", "peak", "runner_1", *STATIC, "prefill", *COMPILED, "engine_1"),
     ),
     "fp16": ("gpu_parts.Inference", {"in_8bit": False}, ("prefill", *STATIC, *COMPILED)),
     "lora": ("gpu_parts.Training", {}, (*LORA, "none_1", "attention_1", "offload_1", "budget")),

@@ -14,11 +14,15 @@ from typing import Any
 import torch
 
 from benchmarks.process import median
-from benchmarks.random_model import linears, random_model
+from benchmarks.random_model import Letters, linears, random_model
+from benchmarks.replies import ask, random_ids
 from benchmarks.shapes import Shape
 from model.engine.cache import KeyValues
-from model.engine.graph import SPAN, StaticDecode
+from model.engine.engine import Engine
+from model.engine.graph import SPAN, SlotDecode
+from model.engine.params import SamplingParams
 from model.engine.runner import Runner, Segment
+from model.engine.slots import Slots
 from model.kernels import ops
 from training.gpu_memory import at_most, is_out_of_memory
 from training.tuning.fitting import fit
@@ -113,8 +117,18 @@ class Inference(Part):
             took = self.seconds(lambda: self.model(ids, use_cache=False, logits_to_keep=1))
         return {"prefill": length / took}
 
+    def engine_1(self) -> Figures:
+        """Decoding as a chat has it: in a slot of the engine, by a graph, every token handed out."""
+        engine = Engine(self.model, Letters(), in_slots=True)
+        try:
+            ask(engine, random_ids(engine, PROMPT, 0), 4)
+            replies = [ask(engine, random_ids(engine, PROMPT, i), self.tokens + 1) for i in range(self.repeats)]
+        finally:
+            engine.close()
+        return {"decode_1": median([reply.decode_tokens_per_s for reply in replies])}
+
     def runner_1(self) -> Figures:
-        """Decoding as the engine does it today: by operations that are started one by one."""
+        """Decoding by operations that are started one by one."""
         kv = KeyValues(self.runner.layout, None)
         self.runner.forward([Segment(kv, [5] * PROMPT)])
 
@@ -146,21 +160,16 @@ class Inference(Part):
 
     def _static(self, batch: int, *, compiled: bool) -> float:
         """Tokens/s in all of `batch` conversations in fixed slots; on a GPU each step is a CUDA graph."""
-        if compiled:  # what is around our kernels, not the kernels
-            for layer in linears(self.model):
-                layer.__dict__.setdefault("forward", torch.compiler.disable(layer.forward))
-        static = StaticDecode(self.runner, batch, SPAN, compiled=compiled)
-        kv = KeyValues(self.runner.layout, None)
-        kv.buffer.zero_()
-        kv.advance([5] * PROMPT)
+        decode = SlotDecode(self.runner, Slots(replace(self.runner.layout, context=SPAN), batch), compiled=compiled)
+        slots = range(batch)
 
         def reply() -> None:
-            for slot in range(batch):
-                static.load(slot, kv, 7)
+            for slot in slots:
+                decode.join(slot, PROMPT, 7, SamplingParams(temperature=0.0), ())
             self.wait()
             began = time.perf_counter()
             for _ in range(self.tokens):
-                static.run()
+                decode.run(slots)
             self.wait()
             took.append(time.perf_counter() - began)
 

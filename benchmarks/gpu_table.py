@@ -50,7 +50,7 @@ def table(found: dict[str, Any], judged: bool) -> list[Row]:
         key, decode = f"decode_{batch}", f"decode, batch {batch}"
         speeds = {}
         for part, name in NAMES.items():
-            ways = ("graph", "compiled", "runner", "eager", "static")
+            ways = ("graph", "compiled", "engine", "runner", "eager", "static")
             for way in ways:
                 if (rate := of(part, f"{way}_{batch}", key)) is not None:
                     speeds[part, way] = rate

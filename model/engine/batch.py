@@ -13,8 +13,11 @@ from collections import Counter
 import torch
 
 from model.engine.cache import PrefixCache
+from model.engine.graph import SlotDecode
 from model.engine.request import Request
 from model.engine.runner import Runner, Segment
+from model.engine.slot_replies import SlotReplies
+from model.engine.slots import SlotCache, Slots
 from model.engine.waiting import WaitingLine
 
 logger = logging.getLogger(__name__)
@@ -27,18 +30,25 @@ OWNERS_SLOTS = 4  # an owner runs at most a quarter of the slots at a time
 
 
 class Batch:
-    """Used by the engine's thread alone. The cache always has room for one whole context."""
+    """Used by the engine's thread alone. The cache always has room for one whole context.
 
-    def __init__(self, runner: Runner, cache_bytes: int, max_batch: int) -> None:
+    in_slots: conversations live in slots of one context each and decode there, see `engine.graph`.
+    """
+
+    def __init__(self, runner: Runner, cache_bytes: int, max_batch: int, *, in_slots: bool = False) -> None:
         self.runner, self.max_batch = runner, max_batch
         layout = runner.layout
-        self.cache = PrefixCache(layout, max(cache_bytes, layout.context * layout.bytes_per_token))
+        whole = layout.context * layout.bytes_per_token
+        self.cache, self.slots = PrefixCache(layout, max(cache_bytes, whole)), None
+        if in_slots:
+            slots = Slots(layout, min(max_batch, max(1, cache_bytes // whole)))
+            self.cache, self.slots = SlotCache(slots), SlotReplies(SlotDecode(runner, slots))
         self.running: list[Request] = []
 
     # --- room -----------------------------------------------------------------------------------------------------
 
     def promised_bytes(self, request: Request) -> int:
-        return (len(request.ids) + request.max_new_tokens) * self.runner.layout.bytes_per_token
+        return self.cache.promised_bytes(len(request.ids) + request.max_new_tokens)
 
     def admit(self, waiting: WaitingLine) -> None:
         """Fill the free slots from the line."""
@@ -69,8 +79,10 @@ class Batch:
             if request.cancel.is_set():
                 request.finish("cancelled")
         self._retire()
-        parts = self._parts()
+        served = self.slots.step([r for r in self.running if self.slots.serves(r)]) if self.slots else []
+        parts = self._parts([request for request in self.running if request not in served])
         if not parts:
+            self._retire()
             return
         try:
             logits = self.runner.forward([segment for _, segment in parts])
@@ -82,11 +94,11 @@ class Batch:
             self._draw(request, row)
         self._retire()
 
-    def _parts(self) -> list[tuple[Request, Segment]]:
+    def _parts(self, requests: list[Request]) -> list[tuple[Request, Segment]]:
         """Every reply's next token, then prompts in the order they came, as far as the pass may go."""
         room = PREFILL_BESIDE if any(request.generated for request in self.running) else PREFILL_TOKENS
         parts = []
-        for request in self.running:
+        for request in requests:
             assert request.kv is not None
             ids = request.pending(1 if request.generated else room)
             if ids:
@@ -127,9 +139,9 @@ class Batch:
     def cancel_all(self) -> None:
         for request in self.running:
             request.finish("cancelled")
-        self.running = []
+        self._retire()
 
     def fail_all(self, error: BaseException) -> None:
         for request in self.running:
             request.fail(error)
-        self.running = []
+        self._retire()

@@ -34,14 +34,21 @@ class Layout:
 
 
 class KeyValues:
-    """One conversation's keys and values, (n_layer, 2, context, H, D), and the ids and the adapter they belong to."""
+    """One conversation's keys and values, (n_layer, 2, context, H, D), and the ids and the adapter they belong to.
 
-    def __init__(self, layout: Layout, adapter: object | None) -> None:
-        self.layout, self.adapter = layout, adapter
+    buffer: memory to keep them in (default: its own); slot: the number of the slot that it is (`engine.slots`).
+    """
+
+    def __init__(
+        self, layout: Layout, adapter: object | None, buffer: Tensor | None = None, slot: int | None = None
+    ) -> None:
+        self.layout, self.adapter, self.slot = layout, adapter, slot
         self.ids: list[int] = []
         self.highest = 0  # tokens whose pages have been touched
-        shape = (layout.n_layer, 2, layout.context, layout.n_head, layout.head_dim)
-        self.buffer = torch.empty(shape, dtype=layout.dtype, device=layout.device)
+        if buffer is None:
+            shape = (layout.n_layer, 2, layout.context, layout.n_head, layout.head_dim)
+            buffer = torch.empty(shape, dtype=layout.dtype, device=layout.device)
+        self.buffer = buffer
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """keys, values (n, H, D) of the ids that follow -> all keys and values of the layer, (H, past + n, D)."""
@@ -58,12 +65,10 @@ class KeyValues:
     def crop(self, length: int) -> None:
         del self.ids[length:]
 
-    def copy_prefix(self, length: int) -> KeyValues:
-        """A buffer of its own with the first `length` tokens."""
-        copy = KeyValues(self.layout, self.adapter)
-        copy.buffer[:, :, :length] = self.buffer[:, :, :length]
-        copy.advance(self.ids[:length])
-        return copy
+    def take_prefix(self, other: KeyValues, length: int) -> None:
+        """Takes in the first `length` tokens of another; this one is empty."""
+        self.buffer[:, :, :length] = other.buffer[:, :, :length]
+        self.advance(other.ids[:length])
 
     @property
     def size_bytes(self) -> int:
@@ -77,6 +82,10 @@ class PrefixCache:
         self.layout, self.budget_bytes = layout, budget_bytes
         self.idle: list[KeyValues] = []
 
+    def promised_bytes(self, num_tokens: int) -> int:
+        """What a conversation that may grow to so many tokens can come to hold."""
+        return num_tokens * self.layout.bytes_per_token
+
     def take(self, ids: Sequence[int], adapter: object | None) -> KeyValues:
         """A buffer for `ids`, holding as long a prefix of them as is known, but never all: the last gives the logits.
 
@@ -89,25 +98,34 @@ class PrefixCache:
                 if common > shared:
                     best, shared = kept, common
         if best is None or (2 * shared < len(best.ids) and shared < WORTH_COPYING):
-            return KeyValues(self.layout, adapter)
-        if 2 * shared < len(best.ids):
-            return best.copy_prefix(shared)
+            found = self.fresh(adapter)
+            assert found is not None
+            return found
+        if 2 * shared < len(best.ids) and (copy := self.fresh(adapter, keeping=best)):
+            copy.take_prefix(best, shared)
+            return copy
         self.idle.remove(best)
         best.crop(shared)
         return best
+
+    def fresh(self, adapter: object | None, keeping: KeyValues | None = None) -> KeyValues | None:
+        """An empty buffer; None if there is room for one only without `keeping`."""
+        return KeyValues(self.layout, adapter)
+
+    def drop(self, buffer: KeyValues) -> None:
+        """What it holds is not wanted any more."""
 
     def give(self, buffer: KeyValues) -> None:
         """Keep what a finished reply leaves."""
         if buffer.ids:
             self.idle.append(buffer)
+        else:
+            self.drop(buffer)
 
     def make_room(self, promised_bytes: int) -> None:
         """Forget the least recently used until `promised_bytes` of running replies fit beside the rest."""
         while self.idle and self.size_bytes + promised_bytes > self.budget_bytes:
-            del self.idle[0]
-
-    def forget_adapter(self, adapter: object) -> None:
-        self.idle = [kept for kept in self.idle if kept.adapter is not adapter]
+            self.drop(self.idle.pop(0))
 
     @property
     def size_bytes(self) -> int:

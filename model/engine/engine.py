@@ -62,7 +62,11 @@ class Stream(Iterator[Piece]):
 
 
 class Engine:
-    """Streams continuations of lists of ids, up to `max_batch` at a time; more wait in turn, fair between owners."""
+    """Streams continuations of lists of ids, up to `max_batch` at a time; more wait in turn, fair between owners.
+
+    in_slots: keys and values in slots of one whole context each, as many as `cache_mb` holds, and decoding as one CUDA
+    graph over them (default: on a GPU).
+    """
 
     def __init__(
         self,
@@ -72,11 +76,14 @@ class Engine:
         max_batch: int = 16,
         max_waiting: int = 256,
         cache_mb: int = 1024,
+        in_slots: bool | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.context = int(model.config.n_positions)
         self._waiting = WaitingLine(max_waiting)
-        self._batch = Batch(Runner(model), cache_mb * 2**20, max_batch)
+        runner = Runner(model)
+        in_slots = runner.layout.device.type == "cuda" if in_slots is None else in_slots
+        self._batch = Batch(runner, cache_mb * 2**20, max_batch, in_slots=in_slots)
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None

@@ -73,14 +73,18 @@ class Request:
         return self.ids[done : done + most]
 
     def take(self, logits: Tensor) -> None:
-        """Draw the next token from logits (V,) and send out what became certain; sets `finished` at the end."""
+        """Draw the next token from logits (V,) and accept it."""
         token = sample(logits, self.params, self._generator, self.generated)
+        if self.logprobs and token not in self.stop_ids:
+            self._scores.append(float(logits.float().log_softmax(-1)[token]))
+        self.accept(token)
+
+    def accept(self, token: int) -> None:
+        """The next token, drawn: send out what became certain; sets `finished` at the end."""
         if token in self.stop_ids:
             self.finish("stop")
             return
         self.generated.append(token)
-        if self.logprobs:
-            self._scores.append(float(logits.float().log_softmax(-1)[token]))
         text, said = self._gate.push(token, self._decoder.push(token))
         if self._gate.stopped:
             self._send(text, said, "stop")

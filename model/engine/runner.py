@@ -6,9 +6,9 @@ weights are read once for all of them; attention and adapters are each conversat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,24 @@ class Segment:
         return adapter
 
 
+class Adapted(NamedTuple):
+    """An adapter and the rows of a pass that are its own."""
+
+    adapter: Adapter
+    rows: slice
+
+
+class LayerOutputs(NamedTuple):
+    """What a layer's products gave: the next layer may write over it."""
+
+    read: list[Tensor]  # query, key, value (N, n_embd), the MLP's inner rows (N, n_inner)
+    attended: list[Tensor]  # (N, n_embd)
+    told: list[Tensor]  # (N, n_embd)
+
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer; query, key, value (N, n_embd) -> (N, n_embd)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Which rows of a pass are a segment's, and what its attention may see of the keys (neither: all of them)."""
@@ -58,11 +76,11 @@ class _Pass:
     turns: Tensor  # (N, 1, R / 2) complex
     num_single: int
     single: Attention | None  # the attention of those, where one call does it
-    wanted: list[_Rows]  # the last row of each segment that wants logits, in the order of the segments
+    wanted: list[_Rows]  # segments that want logits, in the order they came
 
     @property
-    def adapted(self) -> list[_Rows]:
-        return [part for part in self.parts if part.segment.adapter]
+    def adapted(self) -> list[Adapted]:
+        return [Adapted(adapter, part.rows) for part in self.parts if (adapter := part.segment.adapter)]
 
 
 class Runner:
@@ -97,25 +115,41 @@ class Runner:
             segment.kv.advance(segment.ids)
         if not this.wanted:
             return x.new_empty(0, self.num_tokens)
-        rows = [part.rows.start for part in this.wanted]
+        rows = [part.rows.stop - 1 for part in this.wanted]
         last = x if rows == list(range(len(x))) else x[torch.tensor(rows, device=x.device)]
-        asking = [replace(part, rows=slice(i, i + 1)) for i, part in enumerate(this.wanted) if part.segment.adapter]
-        last = self._norm(body.ln_f, "transformer.ln_f", last, asking)
-        logits: Tensor = self.model.lm_head(last)
+        segments_of = [part.segment for part in this.wanted]
+        asking = [Adapted(each.adapter, slice(i, i + 1)) for i, each in enumerate(segments_of) if each.adapter]
+        return self.logits(last, asking)
+
+    def logits(self, x: Tensor, adapted: Sequence[Adapted]) -> Tensor:
+        """x (N, n_embd) after all blocks -> (N, num_tokens)."""
+        normed = self._norm(self.model.transformer.ln_f, "transformer.ln_f", x, adapted)
+        logits: Tensor = self.model.lm_head(normed)
         return logits[:, : self.num_tokens]
+
+    def through_layer(
+        self, number: int, x: Tensor, attend: Attend, adapted: Sequence[Adapted], before: LayerOutputs | None = None
+    ) -> tuple[Tensor, LayerOutputs]:
+        """x (N, n_embd) -> the same after the layer; `before` are outputs of the layer before, to be written over."""
+        layer, (read, attended, told) = self.layers[number], before or (None, None, None)
+        read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read)
+        query, key, value, inner = read
+        attended = layer.attend(attend(number, query, key, value), adapted, attended)
+        told = layer.tell(self.rows.activate(layer.act, inner), adapted, told)
+        return self.rows.add(x, attended[0], told[0]), LayerOutputs(read, attended, told)
 
     def _through_blocks(self, x: Tensor, this: _Pass) -> Tensor:
         """x (N, n_embd) -> (N, n_embd): in one call where all rows are single tokens without an adapter."""
         adapted = this.adapted
         if self.blocks and this.single and this.num_single == len(x) and not adapted and self.blocks.takes(len(x)):
             return self.blocks(x, this.single)
-        read = attended = told = None  # of the layer before: written over
-        for number, layer in enumerate(self.layers):
-            read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read)
-            query, key, value, inner = read
-            attended = layer.attend(self._attention(number, query, key, value, this), adapted, attended)
-            told = layer.tell(self.rows.activate(layer.act, inner), adapted, told)
-            x = self.rows.add(x, attended[0], told[0])
+
+        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return self._attention(layer, query, key, value, this)
+
+        outputs = None
+        for number in range(len(self.layers)):
+            x, outputs = self.through_layer(number, x, attend, adapted, outputs)
         return x
 
     def _lay_out(self, segments: Sequence[Segment]) -> _Pass:
@@ -135,14 +169,10 @@ class Runner:
         turns = self.turns[torch.tensor(places, device=device)]
         singles = [segments[i].kv for i in order if len(segments[i].ids) == 1]
         attention = None
-        if singles and self.attention is not None:
+        if self.attention is not None and singles and all(kv.buffer.is_contiguous() for kv in singles):
             past_of = [len(kv.ids) for kv in singles]
             attention = self.attention([kv.buffer for kv in singles], past_of, turns[: len(singles), 0])
-        wanted = [
-            replace(parts[i], rows=slice(parts[i].rows.stop - 1, parts[i].rows.stop))
-            for i, segment in enumerate(segments)
-            if segment.wants_logits
-        ]
+        wanted = [parts[i] for i, segment in enumerate(segments) if segment.wants_logits]
         return _Pass([parts[i] for i in order], ids, turns, len(singles), attention, wanted)
 
     def _attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, this: _Pass) -> Tensor:
@@ -165,11 +195,11 @@ class Runner:
             out[rows] = mixed[0].transpose(0, 1)
         return out.flatten(1)
 
-    def _norm(self, module: Any, name: str, x: Tensor, adapted: list[_Rows]) -> Tensor:
+    def _norm(self, module: Any, name: str, x: Tensor, adapted: Sequence[Adapted]) -> Tensor:
         y = self.rows.norm(module, x)
-        for part in adapted:
-            if (adapter := part.segment.adapter) and adapter.norms:
-                y[part.rows] = adapter.norm(x[part.rows], name, module.eps)
+        for adapter, rows in adapted:
+            if adapter.norms:
+                y[rows] = adapter.norm(x[rows], name, module.eps)
         return y
 
 
@@ -187,26 +217,25 @@ class _Layer:
     def parts(self) -> BlockProducts:
         return self.ln_1, self._read, self._attend, self._tell
 
-    def read(self, x: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
+    def read(self, x: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
         """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner) before the activation."""
         ys = self._read(x, into)
         for y, name in zip(ys, self._names, strict=True) if adapted else ():
             _adapt(y, x, name, adapted)
         return ys
 
-    def attend(self, mixed: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
+    def attend(self, mixed: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
         ys = self._attend(mixed, into)
         _adapt(ys[0], mixed, f"{self.name}.attn.out_proj", adapted)
         return ys
 
-    def tell(self, inner: Tensor, adapted: list[_Rows], into: list[Tensor] | None) -> list[Tensor]:
+    def tell(self, inner: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
         ys = self._tell(inner, into)
         _adapt(ys[0], inner, f"{self.name}.mlp.fc_out", adapted)
         return ys
 
 
-def _adapt(y: Tensor, x: Tensor, name: str, adapted: list[_Rows]) -> None:
+def _adapt(y: Tensor, x: Tensor, name: str, adapted: Sequence[Adapted]) -> None:
     """Adds to y what the adapters of its rows make of x."""
-    for part in adapted:
-        if adapter := part.segment.adapter:
-            adapter.add(y[part.rows], x[part.rows], name)
+    for adapter, rows in adapted:
+        adapter.add(y[rows], x[rows], name)

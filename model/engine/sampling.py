@@ -15,6 +15,7 @@ from model.errors import ModelError
 
 __all__ = ["SamplingParams", "make_generator", "sample"]
 
+NOT_FINITE = "the model gave NaN or infinite logits: run `tertulia verify` on it, or use float32"
 FEW = 64  # candidates looked at before the whole vocabulary is sorted
 
 
@@ -35,7 +36,7 @@ def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator, g
     """
     scores = logits.detach().to("cpu", torch.float32)
     if not math.isfinite(float(scores.max())):  # NaN wins a max
-        raise ModelError("the model gave NaN or infinite logits: run `tertulia verify` on it, or use float32")
+        raise ModelError(NOT_FINITE)
     if params.repetition_penalty != 1.0 and generated_ids:
         scores = penalize(scores, generated_ids, params.repetition_penalty)
     if params.temperature == 0.0:

@@ -35,9 +35,9 @@ def model(tokenizer: Tokenizer) -> GPTJ8bitForCausalLM:
     return make_model(tokenizer.num_tokens, 256)
 
 
-@pytest.fixture
-def engine(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> Iterator[Engine]:
-    engine = Engine(model, tokenizer, max_batch=8)
+@pytest.fixture(params=[False, True], ids=["buffers", "slots"])
+def engine(request: pytest.FixtureRequest, model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> Iterator[Engine]:
+    engine = Engine(model, tokenizer, max_batch=8, in_slots=request.param)
     yield engine
     engine.close()
 
@@ -114,14 +114,14 @@ def test_an_error_in_one_request_leaves_the_others_right(
     model: GPTJ8bitForCausalLM, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One whose drawing fails, and one whose pass fails: an adapter with a matrix of the wrong width."""
-    drawn = Request.take
+    accepted = Request.accept
 
-    def take(self: Request, logits: torch.Tensor) -> None:
+    def accept(self: Request, token: int) -> None:
         if self.owner == "broken" and len(self.generated) == 3:
             raise ZeroDivisionError("drawing")
-        drawn(self, logits)
+        accepted(self, token)
 
-    monkeypatch.setattr(Request, "take", take)
+    monkeypatch.setattr(Request, "accept", accept)
     wrong = Adapter("wrong", {"transformer.h.1.attn.q_proj": (torch.zeros(2, 3), torch.zeros(64, 2), 1.0)})
     good = [engine.submit(random_ids(6, seed=i), GREEDY) for i in range(3)]
     broken = engine.submit(random_ids(6, seed=7), GREEDY, owner="broken")

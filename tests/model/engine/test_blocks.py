@@ -63,12 +63,18 @@ def begun(runner: Runner, rows: int) -> list[KeyValues]:
     return kvs
 
 
+def copy_of(kv: KeyValues) -> KeyValues:
+    copy = KeyValues(kv.layout, kv.adapter)
+    copy.take_prefix(kv, len(kv.ids))
+    return copy
+
+
 def compare(runner: Runner, kvs: list[KeyValues], segments: Callable[[list[KeyValues]], list[Segment]]) -> None:
     """Two passes as the runner does them, and with torch between products, layer by layer: logits and buffers."""
     results, kept = [], (runner.blocks, runner.rows)
     for blocks, rows in (kept, (None, TorchRows())):
         runner.blocks, runner.rows = blocks, rows
-        own = [kv.copy_prefix(len(kv.ids)) for kv in kvs]
+        own = [copy_of(kv) for kv in kvs]
         logits = [runner.forward(segments(own)).float() for _ in range(2)]
         results.append((torch.stack(logits), torch.cat([kv.buffer[:, :, : len(kv.ids)].float() for kv in own], 2)))
     runner.blocks, runner.rows = kept
