@@ -19,6 +19,9 @@ GELU_BY_TANH = ("gelu_new", "gelu_pytorch_tanh")
 class TorchRows:
     """By torch, on any device. The compiled kernels may write over what they are given, so nobody may use it again."""
 
+    def expect(self, buffer: Tensor, first: int, last: int) -> None:
+        """Positions first ... last of a conversation's keys and values will be written; they may be fresh memory."""
+
     def norm(self, module: Any, x: Tensor) -> Tensor:
         """LayerNorm of x (N, n_embd); x stays as it is."""
         return torch.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)

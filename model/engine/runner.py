@@ -23,6 +23,8 @@ from model.gptj import GPTJ8bitForCausalLM, rotary
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention
 
+MANY = 32  # new tokens whose memory is worth asking for at once
+
 
 @dataclass
 class Segment:
@@ -161,6 +163,8 @@ class Runner:
             segment = segments[i]
             start, past, length = len(places), len(segment.kv.ids), len(segment.ids)
             places += range(past, past + length)
+            if length >= MANY:
+                self.rows.expect(segment.kv.buffer, max(past, segment.kv.highest), past + length)
             mask = None
             if length > 1 and past:
                 mask = torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)

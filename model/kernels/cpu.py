@@ -6,7 +6,9 @@ dequantised into a buffer that is used again, and torch multiplies. OpenMP's thr
 loaded after torch and finds its runtime.
 """
 
+import contextlib
 import ctypes
+import mmap
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,6 +57,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.d8_turn.argtypes = [i, p, p, n, n, n, n, i]
     library.d8_gelu.argtypes = [i, p, n, i]
     library.d8_add.argtypes = [i, p, p, p, n, i]
+    library.d8_take_pages.argtypes = [p, n, n, n, i]
     library.d8_dequantize.argtypes = [i, p, p, p, n, n, p, i, i]
     library.d8_quantize.argtypes = [p, p, n, n, p, p, i]
     library.d8_quantize.restype = i
@@ -219,7 +222,17 @@ def _slices(
 def _buffer(size: int) -> Tensor:
     """`size` bytes of this thread's own, kept for the next call unless they are more than KEPT_BYTES."""
     if size > KEPT_BYTES:
-        return torch.empty(size, dtype=torch.uint8)
+        return _huge_pages(size)
     if getattr(_buffers, "kept", None) is None or _buffers.kept.numel() < size:
-        _buffers.kept = torch.empty(size, dtype=torch.uint8)
+        _buffers.kept = _huge_pages(size)
     return _buffers.kept[:size]
+
+
+def _huge_pages(size: int) -> Tensor:
+    """Fresh memory, in huge pages where the system has them: products of many rows are 2-4 % faster in them."""
+    if size == 0 or not hasattr(mmap, "MADV_HUGEPAGE"):  # not Linux
+        return torch.empty(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)

@@ -11,6 +11,15 @@ from model.kernels import cpu
 class CompiledRows:
     """For contiguous float32 or bfloat16 tensors on the CPU, and GELU by tanh; see `model.engine.rows.TorchRows`."""
 
+    def expect(self, buffer: Tensor, first: int, last: int) -> None:
+        """Positions first ... last of buffer (n_layer, 2, context, H, D) will be written."""
+        if not buffer.is_contiguous() or last <= first:
+            return
+        n_layer, two, _, _, _ = buffer.shape
+        layer, position = buffer.stride(1) * buffer.itemsize, buffer.stride(2) * buffer.itemsize
+        start, size = buffer.data_ptr() + first * position, (last - first) * position
+        cpu.library.d8_take_pages(start, n_layer * two, layer, size, torch.get_num_threads())
+
     def norm(self, module: Any, x: Tensor) -> Tensor:
         """LayerNorm of x (N, n_embd)."""
         assert x.dtype == module.weight.dtype == module.bias.dtype

@@ -67,3 +67,4 @@ void d8_norm(int dtype, const void *x, const void *weight, const void *bias, int
 void d8_turn(int dtype, void *x, const float *turns, int64_t rows, int64_t heads, int64_t dim, int64_t rotary, int threads);
 void d8_gelu(int dtype, void *x, int64_t count, int threads);
 void d8_add(int dtype, void *x, const void *a, const void *b, int64_t count, int threads);
+void d8_take_pages(char *start, int64_t count, int64_t stride, int64_t bytes, int threads);
