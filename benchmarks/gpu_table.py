@@ -1,4 +1,8 @@
-"""The table of `benchmarks.gpu`: its figures as ratios beside the goals. Only the standard library here."""
+"""The table of `benchmarks.gpu`: its figures as ratios beside the goals. Only the standard library here.
+
+Decoding is compared with the fastest of all ways to decode 16-bit weights in the same run: by our decoder (as a graph,
+and with its attention compiled: attention alone), and by transformers' own model, which its generate compiles whole.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ NAMES = {
     "transformers_compiled": "transformers, 16 bit, compiled",
     "llm_int8": "bitsandbytes LLM.int8",
 }
+WAYS = {"compiled": "attention compiled", "static": "static cache"}  # others are called what they are
 SIXTEEN_BIT = ("fp16", "transformers_compiled")  # the best of these is what decoding is compared with
 
 
@@ -54,18 +59,25 @@ def table(found: dict[str, Any], judged: bool) -> list[Row]:
             for way in ways:
                 if (rate := of(part, f"{way}_{batch}", key)) is not None:
                     speeds[part, way] = rate
-                    rows.append(Row(f"{decode}: {name}, {way}", f"{rate:,.1f} tokens/s"))
-        ours = best("ours", f"graph_{batch}", f"compiled_{batch}", key=key)
+                    rows.append(Row(f"{decode}: {name}, {WAYS.get(way, way)}", f"{rate:,.1f} tokens/s"))
         rivals = [speed for (part, way), speed in speeds.items() if part in SIXTEEN_BIT and way != "runner"]
         least = 1.7 if batch == 1 else 1.0
-        ratio = None if ours is None or not rivals else ours / max(rivals)
-        goal(f"{decode}, over compiled 16 bit", ratio, "x", f">= {least}", lambda value, least=least: value >= least)
+        ours = {decode: best("ours", f"graph_{batch}", f"compiled_{batch}", key=key)}
+        if batch == 1:
+            ours[f"{decode}, by the engine"] = of("ours", "engine_1", key)
+        for name, rate in ours.items():
+            ratio = None if rate is None or not rivals else rate / max(rivals)
+            goal(f"{name}, over compiled 16 bit", ratio, "x", f">= {least}", lambda value, least=least: value >= least)
     copied, read = of("ours", "copy_gbs", "copy"), of("ours", "read_bytes", "bytes_per_token")
     if copied is not None:
         rows.append(Row("copy bandwidth, both ways", f"{copied:,.0f} GB/s"))
-    ours = best("ours", "graph_1", "compiled_1", key="decode_1")
-    share = None if ours is None or copied is None or read is None else 100 * ours * read / copied / 1e9
-    goal("decode, batch 1, of what the bandwidth allows", share, "%", ">= 75", lambda value: value >= 75)
+    ours = {
+        "": best("ours", "graph_1", "compiled_1", key="decode_1"),
+        ", by the engine": of("ours", "engine_1", "decode_1"),
+    }
+    for name, rate in ours.items():
+        share = None if rate is None or copied is None or read is None else 100 * rate * read / copied / 1e9
+        goal(f"decode, batch 1{name}, of what the bandwidth allows", share, "%", ">= 75", lambda value: value >= 75)
     goal(
         "prefill of a context, over 16 bit",
         _over(found, "ours.prefill", "fp16.prefill", "prefill"),

@@ -32,17 +32,23 @@ OWNERS_SLOTS = 4  # an owner runs at most a quarter of the slots at a time
 class Batch:
     """Used by the engine's thread alone. The cache always has room for one whole context.
 
-    in_slots: conversations live in slots of one context each and decode there, see `engine.graph`.
+    in_slots: conversations live in slots of one context each and decode there, see `engine.graph`; as many as
+    `cache_bytes` holds run at once, up to `max_batch`. Raises ModelError if the device has no room for them.
     """
 
     def __init__(self, runner: Runner, cache_bytes: int, max_batch: int, *, in_slots: bool = False) -> None:
         self.runner, self.max_batch = runner, max_batch
         layout = runner.layout
-        whole = layout.context * layout.bytes_per_token
-        self.cache, self.slots = PrefixCache(layout, max(cache_bytes, whole)), None
+        self.cache = PrefixCache(layout, max(cache_bytes, layout.bytes_per_context))
+        self.slot_replies: SlotReplies | None = None
         if in_slots:
-            slots = Slots(layout, min(max_batch, max(1, cache_bytes // whole)))
-            self.cache, self.slots = SlotCache(slots), SlotReplies(SlotDecode(runner, slots))
+            slots = Slots(layout, min(max_batch, max(1, cache_bytes // layout.bytes_per_context)))
+            self.max_batch, self.cache = slots.count, SlotCache(slots)
+            self.slot_replies = SlotReplies(SlotDecode(runner, slots))
+            logger.info(
+                "%d conversations are answered side by side: of TERTULIA_CACHE_MB %d each takes %d MB on %s",
+                *(slots.count, cache_bytes // 2**20, layout.bytes_per_context // 2**20, layout.device),
+            )
         self.running: list[Request] = []
 
     # --- room -----------------------------------------------------------------------------------------------------
@@ -60,7 +66,11 @@ class Batch:
             return not crowding and promised + self.promised_bytes(request) <= self.cache.budget_bytes
 
         while len(self.running) < self.max_batch and (request := waiting.take(fits)):
-            request.kv = self.cache.take(request.ids, request.adapter)
+            try:
+                request.kv = self.cache.take(request.ids, request.adapter)
+            except Exception as error:
+                request.fail(error)
+                continue
             request.reused_tokens = len(request.kv.ids)
             owners[request.owner] += bool(request.owner)
             promised += self.promised_bytes(request)
@@ -69,6 +79,9 @@ class Batch:
 
     @property
     def cache_bytes(self) -> int:
+        """Of a pool of slots all of it: it is taken whether conversations fill it or not."""
+        if self.slot_replies is not None:
+            return self.slot_replies.decode.slots.pool.nbytes
         return self.cache.size_bytes + sum(request.kv.size_bytes for request in self.running if request.kv)
 
     # --- one pass -------------------------------------------------------------------------------------------------
@@ -79,7 +92,8 @@ class Batch:
             if request.cancel.is_set():
                 request.finish("cancelled")
         self._retire()
-        served = self.slots.step([r for r in self.running if self.slots.serves(r)]) if self.slots else []
+        slots = self.slot_replies
+        served = slots.step([request for request in self.running if slots.serves(request)]) if slots else []
         parts = self._parts([request for request in self.running if request not in served])
         if not parts:
             self._retire()
@@ -129,6 +143,8 @@ class Batch:
         """Finished replies leave their slots; their keys and values stay for the next turn."""
         for request in self.running:
             if request.finished and request.kv is not None:
+                if self.slot_replies is not None and request.kv.slot is not None:
+                    self.slot_replies.forget(request.kv.slot)
                 self.cache.give(request.kv)
                 request.kv = None
         self.running = [request for request in self.running if not request.finished]

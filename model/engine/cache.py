@@ -32,6 +32,10 @@ class Layout:
     def bytes_per_token(self) -> int:
         return 2 * self.n_layer * self.n_head * self.head_dim * self.dtype.itemsize
 
+    @property
+    def bytes_per_context(self) -> int:
+        return self.context * self.bytes_per_token
+
 
 class KeyValues:
     """One conversation's keys and values, (n_layer, 2, context, H, D), and the ids and the adapter they belong to.

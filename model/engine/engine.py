@@ -65,7 +65,8 @@ class Engine:
     """Streams continuations of lists of ids, up to `max_batch` at a time; more wait in turn, fair between owners.
 
     in_slots: keys and values in slots of one whole context each, as many as `cache_mb` holds, and decoding as one CUDA
-    graph over them (default: on a GPU).
+    graph over them (default: on a GPU). As many as there are slots run at a time then, and ModelError is raised at once
+    if the device has no room for them.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Engine:
 
     @property
     def cache_bytes(self) -> int:
-        """What idle and running conversations hold."""
+        """What idle and running conversations hold; in slots, what is taken for them."""
         return self._batch.cache_bytes
 
     def close(self) -> None:
@@ -170,8 +171,9 @@ class Engine:
                     self._batch.cancel_all()
                     self._waiting.cancel_all()
                     return
-                self._batch.admit(self._waiting)
             try:
+                with self._wake:
+                    self._batch.admit(self._waiting)
                 self._batch.step()
             except Exception as error:  # a bug of ours: those in the batch must not wait for ever
                 logger.exception("the engine's pass failed")

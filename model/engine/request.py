@@ -100,6 +100,9 @@ class Request:
         self._send(text, said, "stop" if self._gate.stopped else why)
 
     def fail(self, error: BaseException) -> None:
+        """The end by an error: its keys and values may hold NaN, and no other conversation goes on from there."""
+        if self.kv is not None:
+            self.kv.crop(0)
         self.finished = True
         self.pieces.put(error)
 

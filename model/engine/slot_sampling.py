@@ -15,6 +15,7 @@ COLDEST = 1e-6  # below it a temperature is zero: dividing by less could overflo
 class SlotSampling:
     """Each slot's parameters, in tensors that never move. The generator is the device's, so that seeds mean nothing."""
 
+    @torch.inference_mode(False)  # what is made in inference mode could not be changed outside it
     def __init__(self, slots: int, num_tokens: int, device: torch.device) -> None:
         self.temperature = torch.zeros(slots, 1, device=device)  # 0: the likeliest token
         self.top_p, self.min_p, self.penalty = torch.ones(3, slots, 1, device=device).unbind()
@@ -35,24 +36,39 @@ class SlotSampling:
         """Whether these take the likeliest token as it is."""
         return all(self._plain[slot] for slot in slots)
 
+    def penalize(self, logits: Tensor) -> Tensor:
+        """logits (S, V) float32 of the first S slots -> the same, those of ids that a slot has said penalized."""
+        penalty, said = self.penalty[: len(logits)], self.said[: len(logits)]
+        return torch.where(said, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
     def draw(self, logits: Tensor) -> Tensor:
-        """logits (S, V) float32 -> ids (S,): penalty, temperature, top-k, min-p, top-p, draw."""
-        penalized = torch.where(logits > 0, logits / self.penalty, logits * self.penalty)
-        logits = torch.where(self.said, penalized, logits)
-        greedy = self.temperature == 0.0
-        shifted = logits - logits.amax(-1, keepdim=True)  # keeps tiny temperatures finite
-        ordered, order = (shifted / self.temperature.masked_fill(greedy, 1.0)).sort(dim=-1, descending=True)
-        lowest = ordered.gather(-1, self.top_k.clamp(max=ordered.shape[-1]) - 1)
-        shares = ordered.masked_fill(ordered < lowest, float("-inf")).softmax(-1)
-        shares = shares.masked_fill(shares < self.min_p * shares[:, :1], 0.0)
-        before = shares.cumsum(-1) - shares
-        shares = shares.masked_fill(before >= self.top_p * shares.sum(-1, keepdim=True), 0.0)
+        """Penalized logits (S, V) float32 of the first S slots -> ids (S,)."""
+        shares, order = self.shares(logits)
         # The largest of p / Exp(1) is a draw from p; torch.multinomial would ask the device.
         chance = torch.empty_like(shares).exponential_().clamp_(min=1e-20)
-        place = (shares / chance).argmax(-1, keepdim=True).masked_fill(greedy, 0)
-        return order.gather(-1, place)[:, 0]
+        drawn = order.gather(-1, (shares / chance).argmax(-1, keepdim=True))[:, 0]
+        return torch.where(self.temperature[: len(logits), 0] == 0.0, logits.argmax(-1), drawn)
+
+    def shares(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Penalized logits (S, V) -> what each id is drawn by, falling (S, V), 0 where it is cut, and the ids (S, V).
+
+        Order: temperature, top-k, min-p, top-p. A row's shares need not add up to 1; those of a slot whose temperature
+        is 0 mean nothing.
+        """
+        temperature, top_k, top_p, min_p = (
+            each[: len(logits)] for each in (self.temperature, self.top_k, self.top_p, self.min_p)
+        )
+        shifted = logits - logits.amax(-1, keepdim=True)  # keeps tiny temperatures finite
+        scaled = shifted / temperature.masked_fill(temperature == 0.0, 1.0)
+        ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+        lowest = ordered.gather(-1, top_k.clamp(max=ordered.shape[-1]) - 1)
+        shares = ordered.masked_fill(ordered < lowest, float("-inf")).softmax(-1)
+        shares = shares.masked_fill(shares < min_p * shares[:, :1], 0.0)
+        before, whole = shares.cumsum(-1) - shares, shares.sum(-1, keepdim=True)
+        beyond = (before >= top_p * whole) & (top_p < 1.0)  # at 1 a rounded sum would cut the last ones
+        return shares.masked_fill(beyond, 0.0), order
 
     def note(self, tokens: Tensor, active: Tensor) -> None:
-        """tokens (S,) have been said by the slots that are active (S,) bool."""
-        said = self.said.gather(1, tokens[:, None])
-        self.said.scatter_(1, tokens[:, None], said | active[:, None])
+        """tokens (S,) have been said by those of the first S slots that are active (S,) bool."""
+        said = self.said[: len(tokens)]
+        said.scatter_(1, tokens[:, None], said.gather(1, tokens[:, None]) | active[:, None])

@@ -86,10 +86,14 @@ def test_goals_are_judged_by_ratios_of_the_same_run() -> None:
         "lora16.layers_1": {"seconds": 1.0, "peak_gb": 15.0},
         "lora.none_1": {"seconds": 0.8, "peak_gb": 14.0},
     }
+    found["ours.engine_1"] = {"decode_1": 375.0}
     rows = {row.name: row for row in table(found, judged=True)}
     assert rows["decode, batch 1, over compiled 16 bit"] == Row(
         "decode, batch 1, over compiled 16 bit", "2.00 x", ">= 1.7", True
     )
+    assert rows["decode, batch 1, by the engine, over compiled 16 bit"][1:] == ("1.50 x", ">= 1.7", False)
+    assert rows["decode, batch 1, by the engine, of what the bandwidth allows"].figure == "56.25 %"
+    assert rows["decode, batch 1: 16-bit weights, our decoder, attention compiled"].figure == "250.0 tokens/s"
     assert rows["decode, batch 1, of what the bandwidth allows"].figure == "75.00 %"
     assert rows["LoRA step, 1 x 2048, time over 16-bit weights"].met is False
     assert rows["LoRA step, 1 x 2048, layers again"].figure == "1.040 s, 8.00 GB, +30 % over keeping all"

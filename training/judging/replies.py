@@ -10,10 +10,13 @@ from random import Random
 from statistics import fmean, median
 from typing import Any
 
+import torch
+
 from model.conversation import Message, PromptFormat, render
 from model.engine.adapters import Adapter
 from model.engine.engine import Engine
 from model.engine.params import SamplingParams
+from model.engine.runner import Runner
 from model.errors import ModelError, PromptTooLong
 from model.tokenizer import Tokenizer
 from training.curation.filters import is_loop
@@ -23,6 +26,7 @@ from training.judging.judgement import ReplyFigures
 from training.judging.wordlists import is_refusal, toxic_words
 
 AT_ONCE = 16
+CACHE_MB = 1024  # for the conversations of a CPU, which take what they use
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def answer(
 ) -> list[str | None]:
     """The greedy reply to each prompt; None where the model gave no finite logits."""
     params = SamplingParams(temperature=0.0, max_new_tokens=max_new_tokens)
-    engine = Engine(model, tokenizer, max_batch=AT_ONCE)
+    engine = Engine(model, tokenizer, max_batch=AT_ONCE, cache_mb=cache_mb(model))
     replies: list[str | None] = []
     try:
         for begin in range(0, len(prompts), AT_ONCE):
@@ -126,6 +130,20 @@ def answer(
     finally:
         engine.close()
     return replies
+
+
+def cache_mb(model: Any) -> int:
+    """Megabytes for AT_ONCE conversations of a whole context each on a GPU, of 80 % of what this process may still take
+    there at most.
+    """
+    if model.device.type != "cuda":
+        return CACHE_MB
+    layout = Runner(model).layout
+    free, total = torch.cuda.mem_get_info(layout.device)
+    fraction = torch.cuda.get_per_process_memory_fraction(layout.device)
+    most = min(free + torch.cuda.memory_reserved(layout.device), int(total * fraction))
+    room = 4 * (most - torch.cuda.memory_allocated(layout.device)) // 5
+    return max(1, min(AT_ONCE * layout.bytes_per_context, room) // 2**20)
 
 
 def count(prompts: Sequence[Prompt], replies: Sequence[str | None]) -> ReplyFigures:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -36,10 +37,14 @@ def model(tokenizer: Tokenizer) -> GPTJ8bitForCausalLM:
 
 
 @pytest.fixture(params=[False, True], ids=["buffers", "slots"])
-def engine(request: pytest.FixtureRequest, model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> Iterator[Engine]:
+def engine(
+    request: pytest.FixtureRequest, model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> Iterator[Engine]:
+    """No step in slots may fail: the runner would make up for it unseen."""
     engine = Engine(model, tokenizer, max_batch=8, in_slots=request.param)
     yield engine
     engine.close()
+    assert "decoding in slots failed" not in [record.getMessage()[:24] for record in caplog.get_records("call")]
 
 
 def together(jobs: list[threading.Thread]) -> None:
@@ -134,6 +139,26 @@ def test_an_error_in_one_request_leaves_the_others_right(
         prompt = random_ids(6, seed=i)
         assert prompt + ids_of(list(stream)) == generate_naive(model, prompt, 24)
     assert engine.num_running == 0
+
+
+def test_a_conversation_that_gets_no_memory_ends_alone(
+    model: GPTJ8bitForCausalLM, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once took the engine's thread with it, and every stream waited for ever."""
+    take = engine._batch.cache.take
+
+    def refuse(ids: list[int], adapter: object | None) -> KeyValues:
+        if len(ids) == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return take(ids, adapter)
+
+    monkeypatch.setattr(engine._batch.cache, "take", refuse)
+    streams = [engine.submit(random_ids(size), GREEDY) for size in (5, 6, 5, 7)]
+    for stream in streams[::2]:
+        with pytest.raises(torch.OutOfMemoryError):
+            list(stream)
+    for stream, size in zip(streams[1::2], (6, 7), strict=True):
+        assert random_ids(size) + ids_of(list(stream)) == generate_naive(model, random_ids(size), 24)
 
 
 def test_a_full_line_says_busy_at_once_and_one_owner_cannot_fill_it(
@@ -249,10 +274,23 @@ def folders(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, tmp_path_factory: 
 
 
 def test_each_row_of_a_batch_has_its_own_adapter(
-    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, engine: Engine, folders: list[Path]
+    model: GPTJ8bitForCausalLM,
+    tokenizer: Tokenizer,
+    engine: Engine,
+    folders: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With all of them in one batch, each reply is the one that stock PEFT gives with that adapter alone."""
     adapters = [None, *(read_adapter(model, folder) for folder in folders)]
+    steps = Counter[Adapter | None]()
+    if slots := engine._batch.slot_replies:
+        run = slots.decode.run
+
+        def counted(asked: list[int], adapter: Adapter | None) -> torch.Tensor:
+            steps[adapter] += len(asked)
+            return run(asked, adapter)
+
+        monkeypatch.setattr(slots.decode, "run", counted)
     prompts = [random_ids(8, seed=i) for i in range(6)]
     streams = [engine.submit(prompt, GREEDY, adapter=adapters[i % 3]) for i, prompt in enumerate(prompts)]
     replies = [ids_of(list(stream)) for stream in streams]
@@ -262,6 +300,8 @@ def test_each_row_of_a_batch_has_its_own_adapter(
         for i in range(which, 6, 3):
             assert prompts[i] + replies[i] == generate_naive(oracle, prompts[i], 24)
     assert replies[0] != replies[3]
+    # The runner gives the first token of a reply, and whatever slots do not serve.
+    assert steps == (dict.fromkeys(adapters, 2 * (24 - 1)) if slots else {})
 
 
 def test_a_cache_is_never_read_under_another_adapter(

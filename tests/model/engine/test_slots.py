@@ -1,6 +1,7 @@
 """The engine with conversations in slots: few of them, all kinds of requests, memory that is taken once."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import torch
 from model import GPTJ8bitForCausalLM, Tokenizer
 from model.engine.adapters import Adapter
 from model.engine.cache import Layout
+from model.engine.capture import CaptureError
 from model.engine.engine import Engine
 from model.engine.params import SamplingParams
+from model.engine.sampling import penalize
+from model.engine.slot_replies import SlotReplies
 from model.engine.slots import SlotCache, Slots
 from model.errors import ModelError
 from model.gptj import generate_naive
@@ -28,14 +32,24 @@ def model(tokenizer: Tokenizer) -> GPTJ8bitForCausalLM:
     return make_model(tokenizer.num_tokens, 256)
 
 
+def replies_of(engine: Engine) -> SlotReplies:
+    assert engine._batch.slot_replies is not None
+    return engine._batch.slot_replies
+
+
 @pytest.fixture
-def engine(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> Iterator[Engine]:
+def failing(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> Iterator[Engine]:
     """Room for three contexts of 640 tokens, each 640 KiB."""
     engine = Engine(model, tokenizer, cache_mb=2, in_slots=True)
-    assert engine._batch.slots is not None
-    assert engine._batch.slots.decode.slots.count == 3
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def engine(failing: Engine, caplog: pytest.LogCaptureFixture) -> Iterator[Engine]:
+    """The same, and no step may fail: the runner would make up for it unseen."""
+    yield failing
+    assert "decoding in slots failed" not in [record.getMessage()[:24] for record in caplog.get_records("call")]
 
 
 def test_more_replies_than_slots_wait_and_all_come_right(model: GPTJ8bitForCausalLM, engine: Engine) -> None:
@@ -43,6 +57,52 @@ def test_more_replies_than_slots_wait_and_all_come_right(model: GPTJ8bitForCausa
     streams = [engine.submit(prompt, GREEDY) for prompt in prompts]
     for prompt, stream in zip(prompts, streams, strict=True):
         assert prompt + ids_of(list(stream)) == generate_naive(model, prompt, 24)
+
+
+def test_as_many_run_at_once_as_there_are_slots_and_the_log_says_so(
+    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An owner's share is of the slots there are; what the pool takes is held from the beginning."""
+    with caplog.at_level(logging.INFO):
+        engine = Engine(model, tokenizer, cache_mb=5, in_slots=True)
+    assert "8 conversations are answered side by side: of TERTULIA_CACHE_MB 5 each takes 0 MB on cpu" in caplog.text
+    assert engine._batch.max_batch == 8
+    assert engine.cache_bytes == replies_of(engine).decode.slots.pool.nbytes >= 5 * 2**20
+    streams = [engine.submit(random_ids(4, seed=i), GREEDY, owner="one") for i in range(8)]
+    highest = 0
+    for stream in streams:
+        for _ in stream:
+            highest = max(highest, engine.num_running)
+    assert highest <= 2
+    engine.close()
+
+
+def test_a_pool_that_does_not_fit_is_told_by_the_name_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    layout = Layout(28, 16, 256, 2048, torch.float32, torch.device("cpu"))
+    with pytest.raises(ModelError, match=r"no room for .* 2 conversations of 1,792 MB: set TERTULIA_CACHE_MB lower"):
+        Slots(layout, 2)
+
+
+def test_a_penalty_reaches_the_reply_in_a_slot(
+    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, engine: Engine
+) -> None:
+    """Without temperature, so that the whole reply is known, beside others that draw."""
+    params = SamplingParams(temperature=0.0, repetition_penalty=8.0, max_new_tokens=24)
+    prompt, expected = random_ids(6), []
+    for _ in range(24):
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + expected])).logits[0, -1, : tokenizer.num_tokens]
+        expected.append(int((penalize(logits, expected, 8.0) if expected else logits).argmax()))
+    assert expected != generate_naive(model, prompt, 24)[6:]
+    beside = [engine.submit(random_ids(9, seed=i), SamplingParams(max_new_tokens=60)) for i in (1, 2)]
+    for stream in beside:
+        next(stream)
+    assert ids_of(list(engine.submit(prompt, params))) == expected
+    assert [list(stream)[-1].finish for stream in beside] == ["length"] * 2
 
 
 def test_seeds_and_log_probabilities_come_beside_slots(
@@ -102,47 +162,101 @@ def test_a_copy_is_made_where_another_slot_can_be_had(count: int) -> None:
     assert len(cache.idle) == count - 1
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), CaptureError("no graph")], ids=lambda error: str(error))
 def test_a_step_that_fails_leaves_its_replies_to_the_runner(
-    model: GPTJ8bitForCausalLM, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    model: GPTJ8bitForCausalLM,
+    failing: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: RuntimeError,
 ) -> None:
     """As when a driver cannot capture a graph: told once, slower from then on, nothing lost."""
-    slots = engine._batch.slots
-    assert slots is not None
-    run, steps = slots.decode.run, []
+    decode = replies_of(failing).decode
+    run, steps = decode.run, []
 
-    def failing(asked: list[int], adapter: Adapter | None) -> torch.Tensor:
+    def fail(asked: list[int], adapter: Adapter | None) -> torch.Tensor:
         steps.append(asked)
         if len(steps) == 5:
             run(asked, adapter)  # the device is a step ahead of what the host knows
-            raise RuntimeError("no graph")
+            raise error
         return run(asked, adapter)
 
-    monkeypatch.setattr(slots.decode, "run", failing)
+    monkeypatch.setattr(decode, "run", fail)
     with caplog.at_level(logging.WARNING):
-        streams = [engine.submit(random_ids(6, seed=i), GREEDY) for i in range(3)]
+        streams = [failing.submit(random_ids(6, seed=i), GREEDY) for i in range(3)]
         for i, stream in enumerate(streams):
             assert random_ids(6, seed=i) + ids_of(list(stream)) == generate_naive(model, random_ids(6, seed=i), 24)
     assert caplog.text.count("decoding in slots failed") == 1
     assert len(steps) == 5
 
 
-def test_logits_that_are_not_finite_end_that_reply_alone(
+@pytest.mark.parametrize("error", [RuntimeError, CaptureError])
+def test_an_adapter_that_fails_is_left_alone_and_a_capture_that_fails_ends_them_all(
+    model: GPTJ8bitForCausalLM,
+    failing: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[RuntimeError],
+) -> None:
+    """A capture that fails would fail under every adapter, each time after a warm-up."""
+    decode, tried = replies_of(failing).decode, Counter[str]()
+    run, adapters = decode.run, [Adapter(name, {}) for name in ("first", "second", "third")]
+
+    def fail(asked: list[int], adapter: Adapter) -> torch.Tensor:
+        tried[adapter.name] += 1
+        if adapter.name != "third":
+            raise error("not under this one")
+        return run(asked, adapter)
+
+    monkeypatch.setattr(decode, "run", fail)
+    for adapter in adapters:
+        for i in range(2):
+            prompt = random_ids(6, seed=i)
+            found = ids_of(list(failing.submit(prompt, GREEDY, adapter=adapter)))
+            assert prompt + found == generate_naive(model, prompt, 24)
+    expected = {"first": 1} if error is CaptureError else {"first": 1, "second": 1, "third": 46}
+    assert tried == expected
+    assert caplog.text.count("decoding in slots failed") == len(expected) - (error is RuntimeError)
+
+
+def test_a_reply_that_ended_is_not_held(engine: Engine) -> None:
+    """Nor with it the adapter that it was written under."""
+    adapter = Adapter("held", {})
+    for cancelled in (False, True):
+        stream = engine.submit(random_ids(6), SamplingParams(max_new_tokens=60), adapter=adapter)
+        next(stream)
+        if cancelled:
+            stream.close()
+        else:
+            list(stream)
+    list(engine.submit(random_ids(6), GREEDY))
+    engine.close()
+    assert replies_of(engine)._joined == {}
+
+
+def test_logits_that_are_not_finite_end_that_reply_alone_and_nobody_goes_on_from_there(
     model: GPTJ8bitForCausalLM, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slots = engine._batch.slots
-    assert slots is not None
-    run = slots.decode.run
+    """NaN among a slot's keys once came back in every conversation that had the slot later."""
+    slots = replies_of(engine).decode.slots
+    run, steps = replies_of(engine).decode.run, []
 
     def broken(asked: list[int], adapter: Adapter | None) -> torch.Tensor:
-        told = run(asked, adapter).clone()
-        told[0] = -1
-        return told
+        steps.append(asked)
+        if len(steps) == 5:
+            slots.pool[:, :, 0, :, : slots.nowhere] = torch.nan
+        return run(asked, adapter)
 
-    monkeypatch.setattr(slots.decode, "run", broken)
-    streams = [engine.submit(random_ids(6, seed=i), GREEDY) for i in range(2)]
+    monkeypatch.setattr(replies_of(engine).decode, "run", broken)
+    prompts = [random_ids(6, seed=i) for i in range(2)]
+    streams = [engine.submit(prompt, GREEDY) for prompt in prompts]
     with pytest.raises(ModelError, match="NaN or infinite"):
         list(streams[0])
-    assert random_ids(6, seed=1) + ids_of(list(streams[1])) == generate_naive(model, random_ids(6, seed=1), 24)
+    assert prompts[1] + ids_of(list(streams[1])) == generate_naive(model, prompts[1], 24)
+    again = [engine.submit(prompt, GREEDY) for prompt in (prompts[0], random_ids(3, seed=7), random_ids(30, seed=8))]
+    for prompt, stream in zip((prompts[0], random_ids(3, seed=7), random_ids(30, seed=8)), again, strict=True):
+        assert prompt + ids_of(list(stream)) == generate_naive(model, prompt, 24)
+        assert stream.reused_tokens == 0
 
 
 def test_slots_come_back_after_a_bug_and_at_the_end(
