@@ -13,7 +13,7 @@ from tests.emulator import Emulator
 
 SCRIPT = (
     "/start",
-    "Hola, me llamo Nerea",
+    "Hola, me llamo Lucía",
     "¿Cómo me llamo?",
     "¿Cuál es la capital de Perú?",
     "👍",
@@ -28,8 +28,8 @@ SCRIPT = (
 def main() -> None:
     """A line that is the text of a button of the last message is pressed, any other is written."""
     with Emulator() as telegram, tempfile.TemporaryDirectory() as folder:
-        nerea = telegram.user("Nerea")
-        chat = telegram.private(nerea)
+        lucia = telegram.user("Lucía")
+        chat = telegram.private(lucia)
         bot = BotProcess(telegram, Path(folder), EMBEDDED, TERTULIA_SEED="1").start()
 
         def num_calls() -> int:
@@ -41,7 +41,7 @@ def main() -> None:
                 if shown and line in dict(shown[-1].buttons):
                     telegram.press(shown[-1], line)
                 else:
-                    telegram.say(chat, nerea, line)
+                    telegram.say(chat, lucia, line)
                 telegram.wait_for(lambda before=before: num_calls() > before)
                 telegram.wait_quiet(2.0)
             print(telegram.transcript(chat))

@@ -5,6 +5,7 @@ A dialogue is a function of its random generator alone, so batch i of a run is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -49,6 +50,7 @@ class Mix:
 
     drill: float = 0.0  # tell a fact, ask for it next turn or later
     single: float = 0.0  # one question, one reply
+    opening: float = 0.0  # one question and how its reply begins: which reply to give is the hard part
     talk: float = 0.0  # walks over the graph, 2-8 turns, facts remembered
     written: float = 0.0  # hand-written dialogues
     prose: float = 0.0  # Spanish prose (see corpus.py); stories of ours count here too
@@ -118,6 +120,10 @@ class Generator:
         if draw < 0.985 or not self.stories:
             return [unknowable(rng)]
         return [self.story_turn(rng)]
+
+    def opening(self, rng: Random) -> Turns:
+        """An intent's turn; the batches cut its reply after the first tokens."""
+        return [self.intent_turn(rng, self.any_intent(rng))[0]]
 
     # --- whole dialogues ------------------------------------------------------------------------------------------
 
@@ -216,4 +222,5 @@ class Generator:
 
     def dialogue(self, rng: Random, kind: str) -> Turns:
         """`kind` is a field of Mix other than prose."""
-        return {"drill": self.drill, "single": self.single, "talk": self.talk, "written": self.written}[kind](rng)
+        deal: Callable[[Random], Turns] = getattr(self, kind)
+        return deal(rng)

@@ -14,7 +14,7 @@ COPY_GATE = 0.9  # share of unseen names right in the next turn before the first
 class Recipe:
     """Everything a run depends on besides the data."""
 
-    total_steps: int = 20000
+    total_steps: int = 12500
     num_tokens: int = 8192  # a step
     row: int = 256
     matrix_lr: float = 0.02

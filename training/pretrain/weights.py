@@ -24,7 +24,8 @@ _TOPIC_WEIGHTS = {
     "capacidades chistes sin_acceso desconocido sentimientos aclaraciones frustracion privacidad",
     1.6: "comida aficiones casa bienestar deportes mascotas tiempo trabajo estudios música cine series libros viajes "
     "planes familia tecnología vida_diaria gustos plantas productividad decisiones juegos cuentos curiosidades meta "
-    "salud idiomas malas_noticias logros amistad regalos",
+    "salud idiomas malas_noticias logros amistad regalos apoyo autoestima pareja relaciones charla fiestas metas ropa "
+    "celebraciones",
     0.6: "ciencia cuerpo naturaleza ciudades felicitaciones correos",
 }
 TOPIC_WEIGHTS = {topic: weight for weight, topics in _TOPIC_WEIGHTS.items() for topic in topics.split()}

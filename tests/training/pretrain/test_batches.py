@@ -7,7 +7,18 @@ import torch
 
 from model.conversation import Message, get_format, render
 from model.tokenizer import Tokenizer
-from training.pretrain.batches import BUCKET, COPY, FINAL, FIRST_TOKENS, FIRST_WEIGHT, TALK, Encoder, Stream, pack
+from training.pretrain.batches import (
+    BUCKET,
+    COPY,
+    FINAL,
+    FIRST_TOKENS,
+    FIRST_WEIGHT,
+    OPENING_TOKENS,
+    TALK,
+    Encoder,
+    Stream,
+    pack,
+)
 
 
 def test_the_vocabulary_gives_back_what_it_was_given(encoder: Encoder) -> None:
@@ -44,6 +55,20 @@ def test_loss_lies_on_replies_and_more_on_their_beginning(encoder: Encoder) -> N
     assert weights[begin : begin + FIRST_TOKENS] == [FIRST_WEIGHT] * FIRST_TOKENS
     assert set(weights[begin + FIRST_TOKENS :]) == {1.0}
     assert ids[-1] == encoder.end
+
+
+def test_an_opening_ends_soon_after_its_reply_begins(stream: Stream, encoder: Encoder) -> None:
+    """And each is the beginning of a whole dialogue of one turn."""
+    cut = 0
+    for seed in range(200):
+        ids, weights = stream.document(Random(seed), "opening", 256)
+        (turn,) = stream.generator.dialogue(Random(seed), "opening")
+        whole, _ = encoder.dialogue([turn], 256)
+        said = sum(weight > 0 for weight in weights)
+        assert ids == whole[: len(ids)]
+        assert said == min(OPENING_TOKENS, len(encoder.text(turn[1])) + 1)
+        cut += len(ids) < len(whole)
+    assert cut > 150
 
 
 def test_packing_restarts_positions_and_names_every_target() -> None:

@@ -10,7 +10,7 @@ from training.pretrain.dialogues import Generator
 from training.pretrain.drills import HELD_OUT_NAMES, calculation, facts, invented, operands, person
 from training.pretrain.weights import OPEN_ENDED_CAP
 
-KINDS = ("drill", "single", "talk", "written")
+KINDS = ("drill", "single", "opening", "talk", "written")
 
 
 @pytest.fixture(scope="module")
