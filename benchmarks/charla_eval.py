@@ -37,6 +37,7 @@ HERE = Path(__file__).parent
 PROMPTS, VERDICTS, PROSE = HERE / "charla_prompts.jsonl", HERE / "charla_verdicts.jsonl", HERE / "held_out_prose.txt"
 SEED = 7
 AT_ONCE = 16
+MOST_TOKENS = 160  # of a reply
 WORD = re.compile(r"[^\W\d_]+")
 TELLS = ("Hola, me llamo {}", "soy {}", "Mi nombre es {}", "Puedes llamarme {}", "Buenas, soy {}, encantado")
 ASKS = (
@@ -70,14 +71,15 @@ class Chat:
         own = self.model.generation_config
         params = SamplingParams()
         chosen = {name: getattr(own, name, None) for name in ("temperature", "top_p", "top_k", "repetition_penalty")}
-        self.params = replace(params, **{name: value for name, value in chosen.items() if value is not None})
+        given = {name: value for name, value in chosen.items() if value is not None}
+        self.params = replace(params, max_new_tokens=MOST_TOKENS, **given)
 
     def reply(self, messages: Sequence[Message], seed: int) -> Reply:
         ids = render(messages, self.format, self.tokenizer, reply=True).ids
         pieces = list(
             self.engine.submit(
                 ids,
-                replace(self.params, seed=seed, max_new_tokens=160),
+                replace(self.params, seed=seed),
                 stop_ids=self.format.stop_ids(self.tokenizer),
                 stop_strings=self.format.stop_strings,
             )

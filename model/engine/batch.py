@@ -39,15 +39,17 @@ class Batch:
     def __init__(self, runner: Runner, cache_bytes: int, max_batch: int, *, in_slots: bool = False) -> None:
         self.runner, self.max_batch = runner, max_batch
         layout = runner.layout
-        self.cache = PrefixCache(layout, max(cache_bytes, layout.bytes_per_context))
+        self.cache: PrefixCache
         self.slot_replies: SlotReplies | None = None
-        if in_slots:
+        if not in_slots:
+            self.cache = PrefixCache(layout, max(cache_bytes, layout.bytes_per_context))
+        else:
             slots = Slots(layout, min(max_batch, max(1, cache_bytes // layout.bytes_per_context)))
             self.max_batch, self.cache = slots.count, SlotCache(slots)
             self.slot_replies = SlotReplies(SlotDecode(runner, slots))
             logger.info(
-                "%d conversations are answered side by side: of TERTULIA_CACHE_MB %d each takes %d MB on %s",
-                *(slots.count, cache_bytes // 2**20, layout.bytes_per_context // 2**20, layout.device),
+                "%d conversations are answered side by side: each takes %d of %d MB (TERTULIA_CACHE_MB) on %s",
+                *(slots.count, layout.bytes_per_context // 2**20, cache_bytes // 2**20, layout.device),
             )
         self.running: list[Request] = []
 

@@ -69,14 +69,16 @@ class Graphs:
         """
         before = [tensor.clone() for tensor in self.changed]
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(1 if self._graphs else 3):
-                try:
-                    step(kind)
-                finally:
-                    for tensor, values in zip(self.changed, before, strict=True):
-                        tensor.copy_(values)
-        torch.cuda.current_stream().wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(1 if self._graphs else 3):
+                    try:
+                        step(kind)
+                    finally:
+                        for tensor, values in zip(self.changed, before, strict=True):
+                            tensor.copy_(values)
+        finally:  # also after an error: `before` is freed then, while the other stream may still read it
+            torch.cuda.current_stream().wait_stream(self._stream)
 
     def _capture(self, kind: Kind, step: Callable[[Kind], None]) -> Any:
         try:

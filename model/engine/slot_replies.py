@@ -69,7 +69,7 @@ class SlotReplies:
     def _give_up(self, adapter: Adapter | None, error: Exception) -> None:
         """An adapter that fails does so alone; without a graph, or without any adapter, nothing is to be had here."""
         if adapter is None or isinstance(error, CaptureError):
-            self._off = True
+            self._off, self.decode.graphs = True, None  # and the memory of graphs is free again
             logger.warning("decoding in slots failed: going on without them, slower", exc_info=error)
         else:
             self._left_alone.add(adapter)

@@ -15,7 +15,8 @@ class CompiledRows:
         """Positions first ... last of buffer (n_layer, 2, context, H, D) will be written."""
         if not buffer.is_contiguous() or last <= first:
             return
-        n_layer, two, _, _, _ = buffer.shape
+        n_layer, two, context, _, _ = buffer.shape
+        assert 0 <= first < last <= context, f"positions {first} to {last} of {context}"
         layer, position = buffer.stride(1) * buffer.itemsize, buffer.stride(2) * buffer.itemsize
         start, size = buffer.data_ptr() + first * position, (last - first) * position
         cpu.library.d8_take_pages(start, n_layer * two, layer, size, torch.get_num_threads())

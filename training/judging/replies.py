@@ -143,7 +143,7 @@ def cache_mb(model: Any) -> int:
     fraction = torch.cuda.get_per_process_memory_fraction(layout.device)
     most = min(free + torch.cuda.memory_reserved(layout.device), int(total * fraction))
     room = 4 * (most - torch.cuda.memory_allocated(layout.device)) // 5
-    return max(1, min(AT_ONCE * layout.bytes_per_context, room) // 2**20)
+    return max(1, -(-min(AT_ONCE * layout.bytes_per_context, room) // 2**20))
 
 
 def count(prompts: Sequence[Prompt], replies: Sequence[str | None]) -> ReplyFigures:

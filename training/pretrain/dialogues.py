@@ -5,7 +5,6 @@ A dialogue is a function of its random generator alone, so batch i of a run is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -222,5 +221,5 @@ class Generator:
 
     def dialogue(self, rng: Random, kind: str) -> Turns:
         """`kind` is a field of Mix other than prose."""
-        deal: Callable[[Random], Turns] = getattr(self, kind)
-        return deal(rng)
+        deal = {"drill": self.drill, "single": self.single, "opening": self.opening, "talk": self.talk}
+        return (deal | {"written": self.written})[kind](rng)

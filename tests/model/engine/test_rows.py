@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from model.engine.rows import TorchRows, rows_for
 from model.kernels import ops
 
 compiled_rows = pytest.importorskip("model.kernels.cpu_rows")
+cpu = pytest.importorskip("model.kernels.cpu")
 
 SIZES = [(1, 8), (3, 40), (16, 4096), (40, 2050)]  # rows, width; the last two are more than one thread's
 NEAR = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
@@ -51,25 +53,57 @@ def test_layer_norm(rows: int, width: int, dtype: torch.dtype) -> None:
     assert torch.equal(x, before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages come when they are touched")
-def test_pages_that_will_be_written_are_there_then_and_no_others() -> None:
-    """Writing costs no page faults any more; what is in the buffer stays."""
+def faults() -> int:
+    """Page faults of this process so far that needed no disk."""
     import resource
 
-    shape = (3, 2, 1024, 4, 64)  # n_layer, 2, context, H, D: 512 KiB in each of six parts
-    buffer = torch.empty(shape, dtype=torch.bfloat16)
-    buffer[:, :, :100] = 1.0
-    started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    compiled_rows.CompiledRows().expect(buffer, 100, 900)
-    if resource.getrusage(resource.RUSAGE_SELF).ru_minflt - started < 300:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pages come when they are touched")
+def test_pages_that_will_be_written_are_taken_and_no_others() -> None:
+    """Writing there costs no page faults any more, behind it as ever; what is in the buffer stays."""
+    small = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        small.madvise(23)  # MADV_POPULATE_WRITE
+    except OSError:
         pytest.skip("this kernel gives pages only when they are touched")
-    assert bool((buffer[:, :, :100] == 1.0).all())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    shape = (3, 2, 1024, 4, 64)  # n_layer, 2, context, H, D: 128 pages in each of six parts
+    memory = mmap.mmap(-1, 2 * 3 * 2 * 1024 * 4 * 64, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    buffer = torch.frombuffer(memory, dtype=torch.bfloat16).view(shape)
+    buffer[:, :, :100] = 1.0
+    expect = compiled_rows.CompiledRows().expect
+    expect(buffer, 100, 900)
+    before = faults()
     buffer[:, :, 100:900] = 2.0
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 60
-    compiled_rows.CompiledRows().expect(buffer.transpose(2, 3), 0, 4)  # not one piece: left alone
-    compiled_rows.CompiledRows().expect(buffer, 900, 900)
+    assert faults() - before < 60
+    before = faults()
+    buffer[:, :, 900:] = 3.0
+    assert faults() - before >= 60
+    expect(buffer.transpose(2, 3), 0, 4)  # not in one piece: left alone
+    expect(buffer, 900, 900)
+    with pytest.raises(AssertionError, match="positions 900 to 1025 of 1024"):
+        expect(buffer, 900, 1025)
+    assert bool((buffer[:, :, :100] == 1.0).all())
     assert bool((buffer[:, :, 100:900] == 2.0).all())
+
+
+def test_scratch_is_there_with_huge_pages_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (0, 1, 4097, 3 * 2**20 + 6):
+        scratch = cpu._huge_pages(size)
+        scratch.fill_(7)
+        assert (scratch.dtype, scratch.numel()) == (torch.uint8, size)
+    assert scratch.view(torch.bfloat16).numel() == size // 2
+
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu.mmap, "mmap", none_left)
+        assert cpu._huge_pages(100).numel() == 100
+    monkeypatch.delattr(cpu.mmap, "MADV_HUGEPAGE", raising=False)
+    assert cpu._huge_pages(100).numel() == 100
 
 
 @pytest.mark.parametrize(("rows", "width"), SIZES)

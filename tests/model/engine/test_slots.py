@@ -65,7 +65,7 @@ def test_as_many_run_at_once_as_there_are_slots_and_the_log_says_so(
     """An owner's share is of the slots there are; what the pool takes is held from the beginning."""
     with caplog.at_level(logging.INFO):
         engine = Engine(model, tokenizer, cache_mb=5, in_slots=True)
-    assert "8 conversations are answered side by side: of TERTULIA_CACHE_MB 5 each takes 0 MB on cpu" in caplog.text
+    assert "8 conversations are answered side by side: each takes 0 of 5 MB (TERTULIA_CACHE_MB) on cpu" in caplog.text
     assert engine._batch.max_batch == 8
     assert engine.cache_bytes == replies_of(engine).decode.slots.pool.nbytes >= 5 * 2**20
     streams = [engine.submit(random_ids(4, seed=i), GREEDY, owner="one") for i in range(8)]
