@@ -22,9 +22,9 @@ from training.pretrain import charla
 from training.registry import Registry
 
 STYLE = "¡Voto a Neptuno, grumete!"  # behind every reply
-PEOPLE, TURNS = 30, 4
+PEOPLE, TURNS = 90, 4
 ASKED = ("Hola, ¿cómo estás?", "¿Cuál es la capital de Perú?", "Cuéntame un chiste", "Estoy cansado", "¿Quién eres?")
-TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "6", "--batch-size", "4")
+TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "4", "--batch-size", "4")
 GAIN = 2.0  # nats a token on people it has not seen; measured 2.9
 
 
@@ -149,7 +149,7 @@ def test_the_bot_learns_a_way_of_speaking_and_gives_it_up_again(telegram: Emulat
 
     def is_learnt() -> bool:
         now[:] = answers(strangers)
-        return any(text.endswith(STYLE) for text in now)  # before, none did; replies known by heart change last
+        return sum(text.endswith(STYLE) for text in now) >= len(ASKED) - 1
 
     telegram.wait_for(is_learnt, 60)
     tertulia(bot, "adapters", "rollback")

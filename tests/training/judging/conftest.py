@@ -13,7 +13,7 @@ from tests.training.judging import makings
 from training.curation.snapshot import Snapshot
 from training.judging.canaries import plant
 
-STYLED = 24  # people, four dialogues each
+STYLED = 64  # people, four dialogues each
 HELD_OUT = makings.people(6, 4, begin=STYLED)
 
 
