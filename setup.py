@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 SOURCES = (
     *("linear", "linear_amx", "linear_amx_backward", "linear_vbmi", "linear_avx512", "linear_avx2"),
-    *("decades", "storage", "storage_vbmi", "attention", "rows", "blocks", "pages"),
+    *("decades", "storage", "storage_vbmi", "attention", "attention_amx", "rows", "blocks", "pages"),
 )
 # no contraction: quantise and dequantise equal the reference bit for bit; no trapping: a loop that compares floats may
 # go in vectors

@@ -17,6 +17,7 @@ from model.layers import Linear8bit
 if TYPE_CHECKING:
     from model.kernels.cpu_blocks import Blocks
     from model.kernels.cpu_passes import Attention
+    from model.kernels.cpu_prompts import PromptAttention
 
 Products = Callable[[Tensor, list[Tensor] | None], list[Tensor]]
 BlockProducts = tuple[nn.LayerNorm, Products, Products, Products]  # LayerNorm; q, k, v and fc_in; out_proj; fc_out
@@ -52,6 +53,15 @@ def attention_at_once(tensor: Tensor) -> type[Attention] | None:
     from model.kernels.cpu_passes import Attention
 
     return Attention
+
+
+def prompt_attention(tensor: Tensor) -> PromptAttention | None:
+    """The attention of the compiled kernels for a prompt, where the tensor is; it says itself whether it serves."""
+    if not has_cpu_kernels(tensor):
+        return None
+    from model.kernels.cpu_prompts import PromptAttention
+
+    return PromptAttention()
 
 
 def blocks_at_once(blocks: Sequence[BlockProducts]) -> Blocks | None:

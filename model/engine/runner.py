@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
-from model.engine.products import BlockProducts, attention_at_once, blocks_at_once, products
+from model.engine.products import BlockProducts, attention_at_once, blocks_at_once, products, prompt_attention
 from model.engine.rows import TorchRows, rows_for
 from model.gptj import GPTJ8bitForCausalLM, rotary
 
@@ -67,6 +67,7 @@ class _Rows:
     rows: slice
     mask: Tensor | None = None
     is_causal: bool = False  # every row those up to its own, of as many keys as rows
+    at_once: bool = False  # one call does its attention, masked as it must be
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Runner:
         sine, cosine = rotary(torch.arange(config.n_positions, device=model.device)[None], self.rotary_dim)
         self.turns = torch.complex(cosine, sine)[0]  # (n_positions, 1, rotary_dim / 2)
         self.attention = attention_at_once(self.model.transformer.ln_f.weight)
+        self.prompt_attention = prompt_attention(self.model.transformer.ln_f.weight)
         blocks = self.model.transformer.h
         self.rows = rows_for(
             [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
@@ -165,10 +167,7 @@ class Runner:
             places += range(past, past + length)
             if length >= MANY:
                 self.rows.expect(segment.kv.buffer, max(past, segment.kv.highest), past + length)
-            mask = None
-            if length > 1 and past:
-                mask = torch.ones(length, past + length, dtype=torch.bool, device=device).tril(past)
-            parts[i] = _Rows(segment, slice(start, start + length), mask, is_causal=length > 1 and not past)
+            parts[i] = self._rows_of(segment, start)
         ids = torch.tensor([token for i in order for token in segments[i].ids], device=device)
         turns = self.turns[torch.tensor(places, device=device)]
         singles = [segments[i].kv for i in order if len(segments[i].ids) == 1]
@@ -178,6 +177,16 @@ class Runner:
             attention = self.attention([kv.buffer for kv in singles], past_of, turns[: len(singles), 0])
         wanted = [parts[i] for i, segment in enumerate(segments) if segment.wants_logits]
         return _Pass([parts[i] for i in order], ids, turns, len(singles), attention, wanted)
+
+    def _rows_of(self, segment: Segment, start: int) -> _Rows:
+        past, length = len(segment.kv.ids), len(segment.ids)
+        rows = slice(start, start + length)
+        if self.prompt_attention is not None and self.prompt_attention.serves(segment.kv.buffer):
+            return _Rows(segment, rows, at_once=True)
+        mask = None
+        if length > 1 and past:
+            mask = torch.ones(length, past + length, dtype=torch.bool, device=self.model.device).tril(past)
+        return _Rows(segment, rows, mask, is_causal=length > 1 and not past)
 
     def _attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor, this: _Pass) -> Tensor:
         """query, key, value (N, n_embd) -> what the heads mix, (N, n_embd)."""
@@ -189,9 +198,13 @@ class Runner:
         if this.single is not None:
             out[:done] = this.single(layer, query[:done], key[:done], value[:done])
         for part in this.parts[done:]:
-            turns, rows = this.turns[part.rows], part.rows
+            turns, rows, kv = this.turns[part.rows], part.rows, part.segment.kv
+            if part.at_once and self.prompt_attention is not None:
+                new = query[rows], key[rows], value[rows]
+                self.prompt_attention(kv.buffer[layer], len(kv.ids), *new, turns, out[rows])
+                continue
             turned = self.rows.turn(key[rows], turns)
-            keys, values = part.segment.kv.write(layer, turned, value[rows])
+            keys, values = kv.write(layer, turned, value[rows])
             asked = self.rows.turn(query[rows], turns).transpose(0, 1)  # (H, n, D)
             mixed = F.scaled_dot_product_attention(
                 asked[None], keys[None], values[None], part.mask, is_causal=part.is_causal

@@ -14,14 +14,10 @@ typedef struct {
     int64_t layer, rows, heads, dim, rotary, context;
 } attention_t;
 
-/* The first `rotary` entries in pairs, each turned by its angle */
+/* out (dim,) = a head of x, turned */
 INLINE void turn(const void *x, int64_t at, const float *turns, int64_t rotary, int64_t dim, int dtype, float *out) {
-    for (int64_t i = 0; i < rotary; i += 2) {
-        const float even = get(x, at + i, dtype), odd = get(x, at + i + 1, dtype);
-        out[i] = even * turns[i] - odd * turns[i + 1];
-        out[i + 1] = odd * turns[i] + even * turns[i + 1];
-    }
-    for (int64_t i = rotary; i < dim; i++) out[i] = get(x, at + i, dtype);
+    for (int64_t i = 0; i < dim; i++) out[i] = get(x, at + i, dtype);
+    turn_head(out, 0, turns, rotary, F32);
 }
 
 /* A token's heads end on a page more often than not, where the processor's own fetching ahead ends too. */

@@ -47,6 +47,9 @@ def _declare(library: ctypes.CDLL) -> None:
     library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, p, i]
     library.d8_attend.argtypes = [i, p, p, p, p, p, p, p, n, n, n, n, n, n, i]
     library.d8_attend.restype = i
+    library.d8_attend_prompt_bytes.argtypes = [i, i, n, n, n, i]
+    library.d8_attend_prompt_bytes.restype = n
+    library.d8_attend_prompt.argtypes = [p, p, p, p, p, p, n, p, n, n, n, n, p, i]
     library.d8_blocks.argtypes = [i, i, p, p, n, ctypes.c_float, p, p, p, n, n, n, n, n, i]
     library.d8_blocks.restype = i
     library.d8_takes_many.argtypes = [i, i, p, n, n]
@@ -152,10 +155,10 @@ def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> 
     targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
     dtype, threads, first, at = DTYPES[x.dtype], torch.get_num_threads(), weights[0], level
     size = library.d8_scratch_bytes(at, dtype, first.code, rows, width, first.block_size, threads)
-    scratch = _buffer(size)
+    room = scratch(size)
     library.d8_linears(
         *(at, x.data_ptr(), dtype, weights, len(ys), targets),
-        *(rows, width, scratch.data_ptr(), threads),
+        *(rows, width, room.data_ptr(), threads),
     )
 
 
@@ -211,7 +214,7 @@ def _slices(
     step = SLICE_BYTES // (n_in * dtype.itemsize) // block_size * block_size  # ends on a block, whatever n_in
     if step == 0 or step >= n_out:
         step = n_out
-    buffer = _buffer(min(step, n_out) * n_in * dtype.itemsize).view(dtype)
+    buffer = scratch(min(step, n_out) * n_in * dtype.itemsize).view(dtype)
     for start in range(0, n_out, step):
         rows = slice(start, min(start + step, n_out))
         scales = absmax[start * n_in // block_size : -(-rows.stop * n_in // block_size)]
@@ -219,7 +222,7 @@ def _slices(
         yield rows, _dequantize_into(out, codes[rows], scales, code, block_size)
 
 
-def _buffer(size: int) -> Tensor:
+def scratch(size: int) -> Tensor:
     """`size` bytes of this thread's own, kept for the next call unless they are more than KEPT_BYTES."""
     if size > KEPT_BYTES:
         return _huge_pages(size)

@@ -53,6 +53,16 @@ INLINE float exp2_of(float x) {
     return p * scale;
 }
 
+/* Of one head the first `rotary` entries, in pairs, each turned by its angle */
+INLINE void turn_head(void *x, int64_t at, const float *turns, int64_t rotary, int dtype) {
+#pragma omp simd
+    for (int64_t i = 0; i < rotary / 2; i++) {
+        const float even = get(x, at + 2 * i, dtype), odd = get(x, at + 2 * i + 1, dtype);
+        set(x, at + 2 * i, dtype, even * turns[2 * i] - odd * turns[2 * i + 1]);
+        set(x, at + 2 * i + 1, dtype, odd * turns[2 * i] + even * turns[2 * i + 1]);
+    }
+}
+
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* n codes of one block to floats of dtype */
@@ -62,6 +72,10 @@ void d8_vbmi_dequantize(const uint8_t *codes, const float *absmax, const float *
 int d8_attend(int dtype, const void *query, const void *key, const void *value, const float *turns, void *const *buffers,
               const int64_t *past, void *out, int64_t layer, int64_t rows, int64_t heads, int64_t dim, int64_t rotary,
               int64_t context, int threads);
+int64_t d8_attend_prompt_bytes(int level, int dtype, int64_t past, int64_t rows, int64_t dim, int threads);
+void d8_attend_prompt(const void *query, const void *key, const void *value, const float *turns, void *keys, void *values,
+                      int64_t past, void *out, int64_t rows, int64_t heads, int64_t dim, int64_t rotary, void *scratch,
+                      int threads);
 void d8_norm(int dtype, const void *x, const void *weight, const void *bias, int64_t rows, int64_t width, float epsilon,
              void *out, int threads);
 void d8_turn(int dtype, void *x, const float *turns, int64_t rows, int64_t heads, int64_t dim, int64_t rotary, int threads);

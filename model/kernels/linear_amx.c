@@ -32,33 +32,6 @@ int d8_amx_serves(int dtype, const float *code, int64_t K, int64_t block_size) {
            is_mirrored(code);
 }
 
-/* 16 x 16 words, rows to columns */
-AMX INLINE void transpose(__m512i *r) {
-    __m512i t[16];
-    UNROLL for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    UNROLL for (int i = 0; i < 16; i += 4) {
-        UNROLL for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm512_unpacklo_epi64(t[i + h], t[i + 2 + h]);
-            r[i + 2 * h + 1] = _mm512_unpackhi_epi64(t[i + h], t[i + 2 + h]);
-        }
-    }
-    UNROLL for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
-        t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
-        t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
-    }
-    UNROLL for (int i = 0; i < 4; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
-        r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
-        r[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
-        r[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
-    }
-}
-
 /* Rows of x that are laid out: whole tiles, and pairs of them where there is more than one. */
 int64_t d8_amx_rows_of_x(int64_t M) { return M <= TILE ? TILE : (M + PAIR - 1) / PAIR * PAIR; }
 
@@ -167,36 +140,6 @@ AMX INLINE void multiply_one(const char *w, const char *x, int64_t span) {
     }
 }
 
-/* The products of two tiles of W's rows with two of x's */
-AMX INLINE void multiply_two(const char *w, const char *x, int64_t span) {
-    const char *lower = w + span / STEP * TILE_BYTES;
-    for (int64_t i = 0; i < span / STEP * TILE_BYTES; i += TILE_BYTES) {
-        _tile_loadd(4, w + i, 64);
-        _tile_loadd(6, x + 2 * i, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, x + 2 * i + TILE_BYTES, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, lower + i, 64);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-}
-
-AMX INLINE void zero_all(void) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-}
-
-AMX INLINE void store_all(float (*products)[TILE * TILE]) {
-    _tile_stored(0, products[0], 64);
-    _tile_stored(1, products[1], 64);
-    _tile_stored(2, products[2], 64);
-    _tile_stored(3, products[3], 64);
-    MEMORY_BARRIER();
-}
-
 /* absmax of the block that column k is in, of each row from n on; 0 for rows that are not there */
 static void read_scales(const job_t *j, int64_t n, int64_t rows, int64_t k, float *scales) {
     for (int64_t r = 0; r < rows; r++) scales[r] = n + r < j->N ? j->absmax[((n + r) * j->K + k) / j->block_size] : 0;
@@ -239,7 +182,7 @@ AMX static void many(const job_t *j, int64_t n, char *tiles, float *sums) {
             for (int64_t r = 0; r < rows; r += PAIR) {
                 float *to = sums + (m * (MANY_ROWS / PAIR) + r / PAIR) * FOUR;
                 zero_all();
-                multiply_two(tiles + r * span * 2, x, span);
+                multiply_two(tiles + r * span * 2, tiles + (r + TILE) * span * 2, x, span);
                 store_all(products);
                 for (int i = 0; i < 4; i++) add_scaled(to + i * TILE * TILE, products[i], scales + r + i / 2 * TILE);
             }

@@ -24,16 +24,6 @@ INLINE void norm_row(const void *x, int64_t at, const void *weight, const void *
         set(out, at + i, dtype, (get(x, at + i, dtype) - mean) * scale * get(weight, i, dtype) + get(bias, i, dtype));
 }
 
-/* Of one head the first `rotary` entries, in pairs, each turned by its angle */
-INLINE void turn_head(void *x, int64_t at, const float *turns, int64_t rotary, int dtype) {
-#pragma omp simd
-    for (int64_t i = 0; i < rotary / 2; i++) {
-        const float even = get(x, at + 2 * i, dtype), odd = get(x, at + 2 * i + 1, dtype);
-        set(x, at + 2 * i, dtype, even * turns[2 * i] - odd * turns[2 * i + 1]);
-        set(x, at + 2 * i + 1, dtype, odd * turns[2 * i] + even * turns[2 * i + 1]);
-    }
-}
-
 /* 0.5 x (1 + tanh u) = x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
 INLINE void gelu_part(void *x, int64_t first, int64_t last, int dtype) {
 #pragma omp simd
