@@ -28,6 +28,9 @@ class Adapter:
     matrices: dict[str, tuple[Tensor, Tensor, float]]
     norms: dict[str, Tensor] = field(default_factory=dict)
 
+    def reaches(self, layer: str) -> bool:
+        return layer in self.matrices
+
     def add(self, y: Tensor, x: Tensor, layer: str) -> None:
         """Adds B A x to y (N, out) in place where the adapter reaches `layer`; x (N, in)."""
         if found := self.matrices.get(layer):

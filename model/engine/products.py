@@ -6,6 +6,7 @@ The compiled CPU kernels do each of them in one; everything else goes weight by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,15 @@ def products(modules: Sequence[nn.Module]) -> Products:
         if can_go_together(stored):
             return Together(stored)
     return lambda x, into: [module(x) for module in modules]
+
+
+def activated(product: Products) -> Products | None:
+    """The same with GELU by tanh of the last thing it gives, where one call does both."""
+    if not has_cpu_kernels(torch.empty(0)):
+        return None
+    from model.kernels.cpu_passes import Together
+
+    return partial(product, activate=True) if isinstance(product, Together) else None
 
 
 def has_cpu_kernels(tensor: Any) -> bool:

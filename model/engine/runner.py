@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
-from model.engine.products import BlockProducts, attention_at_once, blocks_at_once, products, prompt_attention
+from model.engine.products import BlockProducts, activated, attention_at_once, blocks_at_once, products, prompt_attention
 from model.engine.rows import TorchRows, rows_for
 from model.gptj import GPTJ8bitForCausalLM, rotary
 
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention
+    from model.kernels.cpu_rows import CompiledRows
 
 MANY = 32  # new tokens whose memory is worth asking for at once
 
@@ -105,7 +106,7 @@ class Runner:
         self.rows = rows_for(
             [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
         )
-        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
+        self.layers = [_Layer(f"transformer.h.{i}", block, self.rows) for i, block in enumerate(blocks)]
         parts = [layer.parts for layer in self.layers]
         self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(parts)
 
@@ -139,7 +140,7 @@ class Runner:
         read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read)
         query, key, value, inner = read
         attended = layer.attend(attend(number, query, key, value), adapted, attended)
-        told = layer.tell(self.rows.activate(layer.act, inner), adapted, told)
+        told = layer.tell(inner, adapted, told)
         return self.rows.add(x, attended[0], told[0]), LayerOutputs(read, attended, told)
 
     def _through_blocks(self, x: Tensor, this: _Pass) -> Tensor:
@@ -223,10 +224,11 @@ class Runner:
 class _Layer:
     """A block's products, by what they do for a row: read it, tell what attention found, tell what the MLP made."""
 
-    def __init__(self, name: str, block: Any) -> None:
-        self.name, self.norm_name, self.ln_1, self.act = name, f"{name}.ln_1", block.ln_1, block.mlp.act
+    def __init__(self, name: str, block: Any, rows: TorchRows | CompiledRows) -> None:
+        self.name, self.norm_name, self.ln_1 = name, f"{name}.ln_1", block.ln_1
         attn, mlp = block.attn, block.mlp
-        self._read = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in])
+        self._read, self._rows, self._act = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in]), rows, mlp.act
+        self._read_activated = None if isinstance(rows, TorchRows) else activated(self._read)
         self._names = [f"{name}.attn.q_proj", f"{name}.attn.k_proj", f"{name}.attn.v_proj", f"{name}.mlp.fc_in"]
         self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
 
@@ -235,11 +237,14 @@ class _Layer:
         return self.ln_1, self._read, self._attend, self._tell
 
     def read(self, x: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
-        """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner) before the activation."""
-        ys = self._read(x, into)
+        """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner), activated."""
+        if self._read_activated and not any(adapter.reaches(self._names[-1]) for adapter, _ in adapted):
+            ys, activate = self._read_activated(x, into), False
+        else:
+            ys, activate = self._read(x, into), True
         for y, name in zip(ys, self._names, strict=True) if adapted else ():
             _adapt(y, x, name, adapted)
-        return ys
+        return [*ys[:-1], self._rows.activate(self._act, ys[-1])] if activate else ys
 
     def attend(self, mixed: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
         ys = self._attend(mixed, into)

@@ -38,11 +38,10 @@ int d8_blocks(int level, int dtype, void *x, const block_t *blocks, int64_t coun
     for (int64_t i = 0; i < count && !failed; i++) {
         const block_t *b = blocks + i;
         d8_norm(dtype, x, b->norm_weight, b->norm_bias, rows, width, epsilon, normed, threads);
-        d8_linears(level, normed, dtype, b->read, READS, reads, rows, width, scratch, threads);
+        d8_linears(level, normed, dtype, b->read, READS, reads, rows, width, 1, scratch, threads);
         failed = d8_attend(dtype, query, key, value, turns, buffers, past, mixed, i, rows, heads, dim, rotary, context, threads);
-        d8_linears(level, mixed, dtype, &b->attend, 1, attended, rows, width, scratch, threads);
-        d8_gelu(dtype, hidden, rows * inner, threads);
-        d8_linears(level, hidden, dtype, &b->tell, 1, telling, rows, inner, scratch, threads);
+        d8_linears(level, mixed, dtype, &b->attend, 1, attended, rows, width, 0, scratch, threads);
+        d8_linears(level, hidden, dtype, &b->tell, 1, telling, rows, inner, 0, scratch, threads);
         d8_add(dtype, x, query, told, rows * width, threads);
     }
     free(memory);

@@ -44,7 +44,7 @@ def _declare(library: ctypes.CDLL) -> None:
     library.d8_best_level.restype = i
     library.d8_scratch_bytes.argtypes = [i, i, p, n, n, n, i]
     library.d8_scratch_bytes.restype = n
-    library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, p, i]
+    library.d8_linears.argtypes = [i, p, i, p, n, p, n, n, i, p, i]
     library.d8_attend.argtypes = [i, p, p, p, p, p, p, p, n, n, n, n, n, n, i]
     library.d8_attend.restype = i
     library.d8_attend_prompt_bytes.argtypes = [i, i, n, n, n, i]
@@ -148,8 +148,11 @@ def prepare(codes: Tensor, absmax: Tensor, code: Tensor, block_size: int, bias: 
     return Weight(codes.data_ptr(), absmax.data_ptr(), code.data_ptr(), pointer, codes.shape[0], block_size, dtype)
 
 
-def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> None:
-    """ys_i (..., N_i) = x (..., K) W_i^T + bias_i for weights of one K, block size and code table; all contiguous."""
+def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor], gelu: bool = False) -> None:
+    """ys_i (..., N_i) = x (..., K) W_i^T + bias_i for weights of one K, block size and code table; all contiguous.
+
+    gelu: the last of them goes through GELU by tanh.
+    """
     assert 0 < len(ys) <= MOST_WEIGHTS
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     targets = (ctypes.c_void_p * len(ys))(*(y.data_ptr() for y in ys))
@@ -158,7 +161,7 @@ def multiply(x: Tensor, weights: ctypes.Array[Weight], ys: Sequence[Tensor]) -> 
     room = scratch(size)
     library.d8_linears(
         *(at, x.data_ptr(), dtype, weights, len(ys), targets),
-        *(rows, width, room.data_ptr(), threads),
+        *(rows, width, gelu, room.data_ptr(), threads),
     )
 
 

@@ -8,6 +8,13 @@ from torch import Tensor
 from model.kernels import cpu
 
 
+def gelu(x: Tensor) -> Tensor:
+    """By tanh, in place."""
+    assert x.is_contiguous()
+    cpu.library.d8_gelu(cpu.DTYPES[x.dtype], x.data_ptr(), x.numel(), torch.get_num_threads())
+    return x
+
+
 class CompiledRows:
     """For contiguous float32 or bfloat16 tensors on the CPU, and GELU by tanh; see `model.engine.rows.TorchRows`."""
 
@@ -48,9 +55,7 @@ class CompiledRows:
 
     def activate(self, module: Any, x: Tensor) -> Tensor:
         """GELU of x (N, n_inner), in place."""
-        assert x.is_contiguous()
-        cpu.library.d8_gelu(cpu.DTYPES[x.dtype], x.data_ptr(), x.numel(), torch.get_num_threads())
-        return x
+        return gelu(x)
 
     def add(self, x: Tensor, attended: Tensor, told: Tensor) -> Tensor:
         """x + attended + told, all (N, n_embd), in place."""

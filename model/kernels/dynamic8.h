@@ -53,6 +53,13 @@ INLINE float exp2_of(float x) {
     return p * scale;
 }
 
+/* 0.5 x (1 + tanh u) = x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+INLINE float gelu_of(float x) {
+    const float two_u = 2.302208198f * (x + 0.044715f * x * x * x); /* to the base 2 */
+    const float e = exp2_of(-fabsf(two_u));
+    return x * (two_u < 0 ? e : 1) / (1 + e);
+}
+
 /* Of one head the first `rotary` entries, in pairs, each turned by its angle */
 INLINE void turn_head(void *x, int64_t at, const float *turns, int64_t rotary, int dtype) {
 #pragma omp simd

@@ -116,15 +116,15 @@ static rows_t choose(int level, const job_t *j, decades_t *d, const void *x, voi
 #endif
 
 /* ys[i] (M, N_i) = x (M, K) W_i^T + bias_i for up to MOST_WEIGHTS weights of one K, block size and code table; M <= 16
- * unless d8_takes_many; dtypes F32 or BF16; scratch: d8_scratch_bytes. */
+ * unless d8_takes_many; dtypes F32 or BF16; scratch: d8_scratch_bytes. gelu: the last y goes through GELU. */
 void d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
-                int64_t K, void *scratch, int threads) {
+                int64_t K, int gelu, void *scratch, int threads) {
     decades_t decades;
     job_t jobs[MOST_WEIGHTS];
     for (int64_t i = 0; i < count; i++) {
         const weight_t *w = weights + i;
         jobs[i] = (job_t){w->codes, w->absmax, w->code, w->bias, ys[i], x, M, w->N, K, w->block_size, w->bias_dtype, dtype,
-                          &decades, NULL};
+                          gelu && i == count - 1, &decades, NULL};
     }
     float *prepared = (float *)(((uintptr_t)scratch + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 #if HAS_TILES
@@ -141,6 +141,7 @@ void d8_linears(int level, const void *x, int dtype, const weight_t *weights, in
         for (int64_t i = 0; i < M * K; i++) prepared[i] = bf16_to_float(((const uint16_t *)x)[i]);
     for (int64_t i = 0; i < count; i++) jobs[i].x = rows != portable_rows || dtype == BF16 ? (const void *)prepared : x;
     run_rows(rows, jobs, count, 4, threads); /* the VBMI level takes four rows together */
+    if (gelu) d8_gelu(dtype, ys[count - 1], M * jobs[count - 1].N, threads);
 }
 
 /* out (M, K) = grad (M, N) W, bf16, where d8_takes_many. Returns 0, or 1 when memory ran out. */

@@ -54,6 +54,7 @@ typedef struct {
     const void *x;    /* as the level wants it */
     int64_t M, N, K, block_size;
     int bias_dtype, y_dtype;
+    int gelu;                 /* y goes through it, by tanh: the levels of many rows do it, d8_linears for the others */
     const decades_t *decades; /* of the levels that decode by arithmetic */
     char *scratch;            /* of the AMX level, d8_amx_scratch_bytes for each thread */
 } job_t;
@@ -62,7 +63,7 @@ typedef void (*rows_t)(const job_t *job, int64_t first, int64_t last);
 
 int64_t d8_scratch_bytes(int level, int dtype, const float *code, int64_t M, int64_t K, int64_t block_size, int threads);
 void d8_linears(int level, const void *x, int dtype, const weight_t *weights, int64_t count, void *const *ys, int64_t M,
-                int64_t K, void *scratch, int threads);
+                int64_t K, int gelu, void *scratch, int threads);
 int d8_fit_decades(const float *code, decades_t *d);
 void d8_decades_prepare(const void *x, int dtype, int64_t M, int64_t K, int lanes, float *prepared);
 int d8_vbmi_serves(int dtype, const float *code, int64_t K);

@@ -103,6 +103,16 @@ AMX INLINE __m512 bias_from(const job_t *j, int64_t n) {
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, (const uint16_t *)j->bias + n)), 16));
 }
 
+/* GELU of 32 values, rounded to bf16 before as an y of its own would be: 4 ms where a pass of its own takes 24 */
+AMX INLINE __m512i gelu_of_pair(__m512i y) {
+    _Alignas(64) uint16_t values[PAIR];
+    _Alignas(64) float floats[PAIR];
+    _mm512_store_si512(values, y);
+#pragma omp simd
+    for (int i = 0; i < PAIR; i++) floats[i] = gelu_of(bf16_to_float(values[i]));
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(floats + TILE), _mm512_load_ps(floats));
+}
+
 /* y[m ... m + 16][n ... n + 32] = two tiles of sums (16 rows of W, 16 of x) turned around, + bias, rounded: lines of the
  * cache as a whole, 2-3 % of a product faster than by halves */
 AMX static void put_pair(const job_t *j, int64_t m, int64_t n, const float *upper, const float *lower) {
@@ -119,7 +129,8 @@ AMX static void put_pair(const job_t *j, int64_t m, int64_t n, const float *uppe
     for (int64_t i = 0; i < rows; i++) {
         const __m512 left = _mm512_add_ps(_mm512_castsi512_ps(t[0][i]), bias[0]);
         const __m512 right = _mm512_add_ps(_mm512_castsi512_ps(t[1][i]), bias[1]);
-        _mm512_mask_storeu_epi16((uint16_t *)j->y + (m + i) * j->N + n, there, (__m512i)_mm512_cvtne2ps_pbh(right, left));
+        const __m512i y = (__m512i)_mm512_cvtne2ps_pbh(right, left);
+        _mm512_mask_storeu_epi16((uint16_t *)j->y + (m + i) * j->N + n, there, j->gelu ? gelu_of_pair(y) : y);
     }
 }
 

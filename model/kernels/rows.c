@@ -24,14 +24,9 @@ INLINE void norm_row(const void *x, int64_t at, const void *weight, const void *
         set(out, at + i, dtype, (get(x, at + i, dtype) - mean) * scale * get(weight, i, dtype) + get(bias, i, dtype));
 }
 
-/* 0.5 x (1 + tanh u) = x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3) */
 INLINE void gelu_part(void *x, int64_t first, int64_t last, int dtype) {
 #pragma omp simd
-    for (int64_t i = first; i < last; i++) {
-        const float v = get(x, i, dtype), two_u = 2.302208198f * (v + 0.044715f * v * v * v); /* to the base 2 */
-        const float e = exp2_of(-fabsf(two_u));
-        set(x, i, dtype, v * (two_u < 0 ? e : 1) / (1 + e));
-    }
+    for (int64_t i = first; i < last; i++) set(x, i, dtype, gelu_of(get(x, i, dtype)));
 }
 
 /* x += a + b, rounded after each as torch does */
