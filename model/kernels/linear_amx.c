@@ -15,7 +15,6 @@ enum { SMALLEST_BLOCK = 256 };
 /* Few rows of x: rows of W and columns decoded at a time, as the first cache takes. Many: beside x, as the second takes;
  * the columns of a pair of x's tiles stay in the first. */
 enum { FEW_ROWS = 32, FEW_SPAN = 64, MANY_ROWS = 256, MANY_SPAN = 256 };
-enum { LINE = 64 }; /* of a cache, bytes */
 
 /* Whether the processor has tiles of bf16 and the system lets this process use them; asks for them. */
 int d8_amx_allowed(void) {
@@ -175,12 +174,6 @@ AMX static void few(const job_t *j, int64_t n, char *tiles) {
         for (int i = 0; i < 4; i++) add_scaled(sums[i % 2], products[i], scales + i % 2 * TILE);
     }
     put_pair(j, 0, n, sums[0], sums[1]);
-}
-
-/* To the second cache: of `count` rows of `bytes`, `stride` apart, the share `part` of `parts` */
-AMX INLINE void fetch(const char *rows, int64_t count, int64_t bytes, int64_t stride, int64_t part, int64_t parts) {
-    for (int64_t i = count * part / parts; i < count * (part + 1) / parts; i++)
-        for (int64_t line = 0; line < bytes; line += LINE) _mm_prefetch(rows + i * stride + line, _MM_HINT_T1);
 }
 
 /* Any number of x's rows: some columns of some rows of W are decoded once and meet all of x. Beside the products the next

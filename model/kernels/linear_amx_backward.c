@@ -109,10 +109,13 @@ AMX static void columns_of(const backward_t *b, int64_t k, int64_t columns, char
     configure();
     for (int64_t n = 0; n < b->N; n += ROWS) {
         decode(b, table, n, min64(ROWS, b->N - n), k, columns, tiles);
-        for (int64_t m = 0; m < pairs; m++)
-            for (int64_t c = 0; c < across; c++)
-                multiply(sums + (m * across + c) * SUMS, b->scaled + (n * pairs + m * ROWS) * PAIR * 2,
-                         tiles + c * 2 * (ROWS / STEP) * TILE_BYTES);
+        for (int64_t m = 0; m < pairs; m++) {
+            const char *grads = b->scaled + (n * pairs + m * ROWS) * PAIR * 2, *next = grads + ROWS * PAIR * 2;
+            for (int64_t c = 0; c < across; c++) {
+                fetch(next, ROWS * PAIR * 2 / TILE_BYTES, TILE_BYTES, TILE_BYTES, c, across); /* 0.9 of the time */
+                multiply(sums + (m * across + c) * SUMS, grads, tiles + c * 2 * (ROWS / STEP) * TILE_BYTES);
+            }
+        }
     }
     _tile_release();
     MEMORY_BARRIER();

@@ -11,6 +11,7 @@
 
 enum { TILE = 16, TILE_BYTES = 1024, STEP = 32 }; /* rows, bytes and bf16 columns of a tile */
 enum { PAIR = 2 * TILE };
+enum { LINE = 64 }; /* of a cache, bytes */
 
 AMX INLINE void configure(void) {
     struct {
@@ -76,5 +77,11 @@ AMX INLINE void store_all(float (*products)[TILE * TILE]) {
     _tile_stored(2, products[2], 64);
     _tile_stored(3, products[3], 64);
     MEMORY_BARRIER();
+}
+
+/* To the second cache: of `count` rows of `bytes`, `stride` apart, the share `part` of `parts` */
+AMX INLINE void fetch(const char *rows, int64_t count, int64_t bytes, int64_t stride, int64_t part, int64_t parts) {
+    for (int64_t i = count * part / parts; i < count * (part + 1) / parts; i++)
+        for (int64_t line = 0; line < bytes; line += LINE) _mm_prefetch(rows + i * stride + line, _MM_HINT_T1);
 }
 #endif
