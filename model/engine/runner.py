@@ -106,7 +106,7 @@ class Runner:
         self.rows = rows_for(
             [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
         )
-        self.layers = [_Layer(f"transformer.h.{i}", block, self.rows) for i, block in enumerate(blocks)]
+        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
         parts = [layer.parts for layer in self.layers]
         self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(parts)
 
@@ -137,7 +137,7 @@ class Runner:
     ) -> tuple[Tensor, LayerOutputs]:
         """x (N, n_embd) -> the same after the layer; `before` are outputs of the layer before, to be written over."""
         layer, (read, attended, told) = self.layers[number], before or (None, None, None)
-        read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read)
+        read = layer.read(self._norm(layer.ln_1, layer.norm_name, x, adapted), adapted, read, self.rows)
         query, key, value, inner = read
         attended = layer.attend(attend(number, query, key, value), adapted, attended)
         told = layer.tell(inner, adapted, told)
@@ -224,11 +224,11 @@ class Runner:
 class _Layer:
     """A block's products, by what they do for a row: read it, tell what attention found, tell what the MLP made."""
 
-    def __init__(self, name: str, block: Any, rows: TorchRows | CompiledRows) -> None:
-        self.name, self.norm_name, self.ln_1 = name, f"{name}.ln_1", block.ln_1
+    def __init__(self, name: str, block: Any) -> None:
+        self.name, self.norm_name, self.ln_1, self._act = name, f"{name}.ln_1", block.ln_1, block.mlp.act
         attn, mlp = block.attn, block.mlp
-        self._read, self._rows, self._act = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in]), rows, mlp.act
-        self._read_activated = None if isinstance(rows, TorchRows) else activated(self._read)
+        self._read = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in])
+        self._read_activated = activated(self._read)
         self._names = [f"{name}.attn.q_proj", f"{name}.attn.k_proj", f"{name}.attn.v_proj", f"{name}.mlp.fc_in"]
         self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
 
@@ -236,15 +236,16 @@ class _Layer:
     def parts(self) -> BlockProducts:
         return self.ln_1, self._read, self._attend, self._tell
 
-    def read(self, x: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
+    def read(
+        self, x: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None, rows: TorchRows | CompiledRows
+    ) -> list[Tensor]:
         """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner), activated."""
-        if self._read_activated and not any(adapter.reaches(self._names[-1]) for adapter, _ in adapted):
-            ys, activate = self._read_activated(x, into), False
-        else:
-            ys, activate = self._read(x, into), True
+        inner_adapted = any(adapter.reaches(self._names[-1]) for adapter, _ in adapted)
+        in_one_call = None if inner_adapted or isinstance(rows, TorchRows) else self._read_activated
+        ys = in_one_call(x, into) if in_one_call else self._read(x, into)
         for y, name in zip(ys, self._names, strict=True) if adapted else ():
             _adapt(y, x, name, adapted)
-        return [*ys[:-1], self._rows.activate(self._act, ys[-1])] if activate else ys
+        return ys if in_one_call else [*ys[:-1], rows.activate(self._act, ys[-1])]
 
     def attend(self, mixed: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
         ys = self._attend(mixed, into)
