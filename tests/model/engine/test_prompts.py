@@ -133,16 +133,15 @@ def test_prompts_beside_replies_are_what_they_are_by_torch(names: tuple[str, ...
     own = adapter(*names) if names else None
     ids = [(7 * i + i * i) % 90 for i in range(70)]
     results = []
-    for attention, ways in ((runner.prompt_attention, None), (None, [each._read_activated for each in runner.layers])):
-        kept = runner.prompt_attention
-        runner.prompt_attention = attention
-        for each in runner.layers if ways else ():
-            each._read_activated = None
+    for by_torch in (False, True):
+        if by_torch:
+            runner.prompt_attention = None
+            for each in runner.layers:
+                each._read_activated = None
         new, longer, reply = (KeyValues(runner.layout, which) for which in (None, own, None))
         runner.forward([Segment(longer, ids[:30]), Segment(reply, ids[:5])])
         logits = runner.forward([Segment(new, ids[:41]), Segment(longer, ids[30:65]), Segment(reply, ids[5:6])])
         results.append((logits.float(), torch.cat([kv.buffer[:, :, : len(kv.ids)].float() for kv in (new, longer)], 2)))
-        runner.prompt_attention = kept
     (logits, buffers), (true_logits, true_buffers) = results
     torch.testing.assert_close(logits, true_logits, atol=0.05 * float(true_logits.std()), rtol=0.02)
     torch.testing.assert_close(buffers, true_buffers, atol=0.05 * float(true_buffers.std()), rtol=0.05)
