@@ -29,6 +29,7 @@ class Adapter:
     norms: dict[str, Tensor] = field(default_factory=dict)
 
     def reaches(self, layer: str) -> bool:
+        """Whether it adds to what `layer` gives."""
         return layer in self.matrices
 
     def add(self, y: Tensor, x: Tensor, layer: str) -> None:

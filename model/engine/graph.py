@@ -14,8 +14,9 @@ from torch import Tensor
 
 from model.engine.adapters import Adapter
 from model.engine.capture import Graphs, Kind
+from model.engine.layer import Adapted
 from model.engine.params import SamplingParams
-from model.engine.runner import Adapted, Runner
+from model.engine.runner import Runner
 from model.engine.slot_sampling import SlotSampling
 from model.engine.slots import Slots
 from model.gptj import rotary, rotate

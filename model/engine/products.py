@@ -6,7 +6,6 @@ The compiled CPU kernels do each of them in one; everything else goes weight by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,11 +43,7 @@ def products(modules: Sequence[nn.Module]) -> Products:
 
 def activated(product: Products) -> Products | None:
     """The same with GELU by tanh of the last thing it gives, where one call does both."""
-    if not has_cpu_kernels(torch.empty(0)):
-        return None
-    from model.kernels.cpu_passes import Together
-
-    return partial(product, activate=True) if isinstance(product, Together) else None
+    return getattr(product, "activated", None)
 
 
 def has_cpu_kernels(tensor: Any) -> bool:

@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues, Layout
-from model.engine.products import BlockProducts, activated, attention_at_once, blocks_at_once, products, prompt_attention
+from model.engine.layer import Adapted, Layer
+from model.engine.products import attention_at_once, blocks_at_once, prompt_attention
 from model.engine.rows import TorchRows, rows_for
 from model.gptj import GPTJ8bitForCausalLM, rotary
 
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention
-    from model.kernels.cpu_rows import CompiledRows
 
-MANY = 32  # new tokens whose memory is worth asking for at once
+MANY = 32  # new tokens whose memory is worth asking for at once, and whose attention all keys are laid out for
 
 
 @dataclass
@@ -40,13 +40,6 @@ class Segment:
         adapter = self.kv.adapter
         assert adapter is None or isinstance(adapter, Adapter)
         return adapter
-
-
-class Adapted(NamedTuple):
-    """An adapter and the rows of a pass that are its own."""
-
-    adapter: Adapter
-    rows: slice
 
 
 class LayerOutputs(NamedTuple):
@@ -106,7 +99,7 @@ class Runner:
         self.rows = rows_for(
             [*(block.ln_1 for block in blocks), self.model.transformer.ln_f], config.activation_function
         )
-        self.layers = [_Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
+        self.layers = [Layer(f"transformer.h.{i}", block) for i, block in enumerate(blocks)]
         parts = [layer.parts for layer in self.layers]
         self.blocks = None if isinstance(self.rows, TorchRows) else blocks_at_once(parts)
 
@@ -182,7 +175,7 @@ class Runner:
     def _rows_of(self, segment: Segment, start: int) -> _Rows:
         past, length = len(segment.kv.ids), len(segment.ids)
         rows = slice(start, start + length)
-        if self.prompt_attention is not None and self.prompt_attention.serves(segment.kv.buffer):
+        if self.prompt_attention and length >= MANY and self.prompt_attention.serves(segment.kv.buffer):
             return _Rows(segment, rows, at_once=True)
         mask = None
         if length > 1 and past:
@@ -219,46 +212,3 @@ class Runner:
             if adapter.norms:
                 y[rows] = adapter.norm(x[rows], name, module.eps)
         return y
-
-
-class _Layer:
-    """A block's products, by what they do for a row: read it, tell what attention found, tell what the MLP made."""
-
-    def __init__(self, name: str, block: Any) -> None:
-        self.name, self.norm_name, self.ln_1, self._act = name, f"{name}.ln_1", block.ln_1, block.mlp.act
-        attn, mlp = block.attn, block.mlp
-        self._read = products([attn.q_proj, attn.k_proj, attn.v_proj, mlp.fc_in])
-        self._read_activated = activated(self._read)
-        self._names = [f"{name}.attn.q_proj", f"{name}.attn.k_proj", f"{name}.attn.v_proj", f"{name}.mlp.fc_in"]
-        self._attend, self._tell = products([attn.out_proj]), products([mlp.fc_out])
-
-    @property
-    def parts(self) -> BlockProducts:
-        return self.ln_1, self._read, self._attend, self._tell
-
-    def read(
-        self, x: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None, rows: TorchRows | CompiledRows
-    ) -> list[Tensor]:
-        """x (N, n_embd) -> query, key, value (N, n_embd), the MLP's inner rows (N, n_inner), activated."""
-        inner_adapted = any(adapter.reaches(self._names[-1]) for adapter, _ in adapted)
-        in_one_call = None if inner_adapted or isinstance(rows, TorchRows) else self._read_activated
-        ys = in_one_call(x, into) if in_one_call else self._read(x, into)
-        for y, name in zip(ys, self._names, strict=True) if adapted else ():
-            _adapt(y, x, name, adapted)
-        return ys if in_one_call else [*ys[:-1], rows.activate(self._act, ys[-1])]
-
-    def attend(self, mixed: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
-        ys = self._attend(mixed, into)
-        _adapt(ys[0], mixed, f"{self.name}.attn.out_proj", adapted)
-        return ys
-
-    def tell(self, inner: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
-        ys = self._tell(inner, into)
-        _adapt(ys[0], inner, f"{self.name}.mlp.fc_out", adapted)
-        return ys
-
-
-def _adapt(y: Tensor, x: Tensor, name: str, adapted: Sequence[Adapted]) -> None:
-    """Adds to y what the adapters of its rows make of x."""
-    for adapter, rows in adapted:
-        adapter.add(y[rows], x[rows], name)

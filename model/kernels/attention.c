@@ -22,7 +22,7 @@ INLINE void turn(const void *x, int64_t at, const float *turns, int64_t rotary, 
 
 /* A token's heads end on a page more often than not, where the processor's own fetching ahead ends too. */
 INLINE void fetch_ahead(const char *heads, int64_t wide, int64_t bytes) {
-    enum { TOKENS = 4, LINE = 64 };
+    enum { TOKENS = 4 };
     for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(heads + TOKENS * wide + i);
 }
 

@@ -1,6 +1,7 @@
 /* AMX: attention of many new tokens of one conversation: rotary, keys and values, softmax.
  *
- * A head's keys and values are laid out as tiles that stay in the second cache while its queries meet them, 32 at a time.
+ * A head's keys and values are laid out as tiles, which stay in the second cache (1,500 tokens in 2 MB) while its queries
+ * meet them, 32 at a time.
  * Keys and values are the left operand: scores come with a query in each lane, so that softmax never sums across lanes,
  * and are, pairs of keys side by side, what the values are multiplied with. Sums are float32, weights rounded to bf16.
  */
@@ -9,6 +10,7 @@
 #if HAS_TILES
 
 enum { QUERIES = PAIR }; /* at a time */
+enum { PARALLEL_VALUES = 64 * 1024 }; /* fewer are one thread's: waiting for a second one costs more */
 
 typedef struct {
     const uint16_t *query, *key, *value; /* (rows, heads, dim) */
@@ -41,7 +43,7 @@ static room_t room_in(char *memory, const prompt_t *p) {
 
 /* From the words of two vectors of 16, one after the other, to pairs of them */
 static const uint16_t SIDE_BY_SIDE[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
 /* 32 entries of a head, of which the first `entries` are turned in pairs, rounded */
 AMX INLINE __m512i turned(__m512i x, const float *turns, int64_t entries) {
@@ -49,15 +51,15 @@ AMX INLINE __m512i turned(__m512i x, const float *turns, int64_t entries) {
     const __mmask32 there = (__mmask32)((1ull << min64(entries, STEP)) - 1);
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i cosines = _mm512_add_epi32(lanes, lanes), sines = _mm512_add_epi32(cosines, _mm512_set1_epi32(1));
-    const __m512 stay = _mm512_castsi512_ps(_mm512_maskz_set1_epi32(0x5555, 0x3f800000)); /* 1, 0, 1, 0 ... */
-    const __m512 a = _mm512_mask_loadu_ps(stay, (__mmask16)there, turns);
-    const __m512 b = _mm512_mask_loadu_ps(stay, (__mmask16)(there >> 16), turns + 16);
+    const __m512 a = _mm512_maskz_loadu_ps((__mmask16)there, turns);
+    const __m512 b = _mm512_maskz_loadu_ps((__mmask16)(there >> 16), turns + 16);
     const __m512 cosine = _mm512_permutex2var_ps(a, cosines, b), sine = _mm512_permutex2var_ps(a, sines, b);
     const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
     const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xffff0000)));
     const __m512 left = _mm512_sub_ps(_mm512_mul_ps(even, cosine), _mm512_mul_ps(odd, sine));
     const __m512 right = _mm512_add_ps(_mm512_mul_ps(odd, cosine), _mm512_mul_ps(even, sine));
-    return _mm512_permutexvar_epi16(_mm512_loadu_si512(SIDE_BY_SIDE), (__m512i)_mm512_cvtne2ps_pbh(right, left));
+    const __m512i apart = (__m512i)_mm512_cvtne2ps_pbh(right, left);
+    return _mm512_mask_permutexvar_epi16(x, there, _mm512_loadu_si512(SIDE_BY_SIDE), apart);
 }
 
 /* A head's keys as tiles; the new ones turned, and into the conversation's */
@@ -66,7 +68,7 @@ AMX static void lay_out_keys(const prompt_t *p, int64_t head, char *tiles) {
     for (int64_t t = 0; t < whole_pairs(count); t++) {
         const int64_t from = ((t - p->past) * p->heads + head) * p->dim;
         uint16_t *kept = p->keys + (t * p->heads + head) * p->dim;
-        char *to = tiles + t / TILE * steps * TILE_BYTES + t % TILE * 64;
+        char *to = tiles + t / TILE * steps * TILE_BYTES + t % TILE * LINE;
         for (int64_t d = 0; d < p->dim; d += STEP) {
             __m512i x = _mm512_setzero_si512();
             if (t < p->past) x = _mm512_loadu_si512(kept + d);
@@ -105,9 +107,9 @@ AMX static void lay_out_values(const prompt_t *p, int64_t head, char *tiles) {
             transpose(even);
             transpose(odd);
             UNROLL for (int i = 0; i < 16; i++) {
-                char *to = tiles + ((2 * l + i / 8) * steps + t / STEP) * TILE_BYTES + 2 * i % TILE * 64;
+                char *to = tiles + ((2 * l + i / 8) * steps + t / STEP) * TILE_BYTES + 2 * i % TILE * LINE;
                 _mm512_store_si512(to, even[i]);
-                _mm512_store_si512(to + 64, odd[i]);
+                _mm512_store_si512(to + LINE, odd[i]);
             }
         }
     }
@@ -120,11 +122,13 @@ AMX static void lay_out_queries(const prompt_t *p, int64_t head, int64_t first, 
             __m512i rows[16];
             for (int i = 0; i < 16; i++) {
                 const int64_t at = first + half * TILE + i, from = (at * p->heads + head) * p->dim + d;
-                rows[i] = at < p->rows ? turned(_mm512_loadu_si512(p->query + from), p->turns + at * p->rotary + d, p->rotary - d)
+                const float *turns = p->turns + at * p->rotary + d;
+                rows[i] = at < p->rows ? turned(_mm512_loadu_si512(p->query + from), turns, p->rotary - d)
                                        : _mm512_setzero_si512();
             }
             transpose(rows);
-            UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(tiles + (d / STEP * 2 + half) * TILE_BYTES + i * 64, rows[i]);
+            char *to = tiles + (d / STEP * 2 + half) * TILE_BYTES;
+            UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(to + i * LINE, rows[i]);
         }
     MEMORY_BARRIER();
 }
@@ -148,7 +152,8 @@ AMX static __m512 softmax(float *scores, int64_t seen, int64_t place, float scal
         for (int i = 0; i < 2 * TILE; i++) two[i] = exp2_of((scores[t * TILE + i] - best[i % TILE]) * scale);
         for (int i = 0; i < TILE; i++) sums[i] += two[i] + two[TILE + i];
         const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(two + TILE), _mm512_load_ps(two));
-        _mm512_store_si512(weights + t / STEP * 2 * TILE_BYTES + t % STEP / 2 * 64, _mm512_permutexvar_epi16(side_by_side, rounded));
+        char *to = weights + t / STEP * 2 * TILE_BYTES + t % STEP / 2 * LINE;
+        _mm512_store_si512(to, _mm512_permutexvar_epi16(side_by_side, rounded));
     }
     MEMORY_BARRIER();
     return _mm512_load_ps(sums);
@@ -188,15 +193,18 @@ AMX static void queries(const prompt_t *p, int64_t head, int64_t first, const ro
     MEMORY_BARRIER();
     const float scale = 1.442695041f / sqrtf((float)p->dim); /* scores to the base 2 */
     __m512 share[2];
-    for (int half = 0; half < 2; half++)
-        share[half] = _mm512_div_ps(_mm512_set1_ps(1), softmax(room->scores + half * all * TILE, seen,
-                                                               p->past + first + half * TILE, scale, room->weights + half * TILE_BYTES));
+    for (int half = 0; half < 2; half++) {
+        const int64_t place = p->past + first + half * TILE;
+        char *weights = room->weights + half * TILE_BYTES;
+        share[half] = _mm512_div_ps(_mm512_set1_ps(1), softmax(room->scores + half * all * TILE, seen, place, scale, weights));
+    }
     for (int64_t d = 0; d < p->dim; d += PAIR) {
         const char *upper = room->values + d / TILE * wide;
         zero_all();
         multiply_two(upper, upper + wide, room->weights, seen);
         store_all(products);
-        for (int half = 0; half < 2; half++) put_mixed(p, head, first + half * TILE, d, products[half], products[2 + half], share[half]);
+        for (int half = 0; half < 2; half++)
+            put_mixed(p, head, first + half * TILE, d, products[half], products[2 + half], share[half]);
     }
 }
 
@@ -225,7 +233,7 @@ void d8_attend_prompt(const void *query, const void *key, const void *value, con
                       int threads) {
 #if HAS_TILES
     const prompt_t p = {query, key, value, turns, keys, values, out, past, rows, heads, dim, rotary};
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1 && rows * heads * dim >= PARALLEL_VALUES)
     for (int64_t head = 0; head < heads; head++) {
         const room_t room = room_in((char *)scratch + omp_get_thread_num() * room_bytes(past, rows, dim), &p);
         one_head(&p, head, &room);

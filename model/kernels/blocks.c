@@ -13,8 +13,6 @@ typedef struct {
     weight_t read[READS], attend, tell;
 } block_t;
 
-enum { LINE = 64 };
-
 static int64_t lines(int64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
 
 /* x (rows, heads * dim) of dtype F32 or BF16 through `count` blocks, in place; all weights of one block size and code table;

@@ -78,7 +78,10 @@ def levels() -> tuple[str, ...]:
 
 
 def use_level(name: str) -> None:
-    """Choose the level of `linear` for the whole process: one of `levels`, or "" for the best. Raises ValueError."""
+    """Choose the level for the whole process: one of `levels`, or "" for the best. Raises ValueError.
+
+    No pass of a model may be under way.
+    """
     global level
     if name and name not in levels():
         raise ValueError(f"level {name!r}: expected one of {', '.join(levels())} on this processor")

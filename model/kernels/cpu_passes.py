@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.kernels import cpu
-from model.kernels.cpu_rows import gelu
+from model.kernels.cpu_rows import apply_gelu
 
 Stored = tuple[Tensor, Tensor, Tensor, int, Tensor | None]  # codes, absmax, code, block size, bias: see `ops.linear`
 
@@ -45,20 +45,24 @@ class Together:
         few = rows <= cpu.MAX_ROWS
         return dtype in cpu.DTYPES and (few or cpu.takes_many(dtype, self.code, self.n_in, self.block_size))
 
-    def __call__(self, x: Tensor, into: list[Tensor] | None = None, *, activate: bool = False) -> list[Tensor]:
-        """x (N, K) -> for each weight (N, out_i); `activate`: the last of them through GELU by tanh.
+    def __call__(self, x: Tensor, into: list[Tensor] | None = None, *, gelu: bool = False) -> list[Tensor]:
+        """x (N, K) -> for each weight (N, out_i); `gelu`: the last of them through GELU by tanh.
 
         `into` is what an earlier call gave for as many rows; where the rows go in one call it is written over.
         """
         assert x.shape[1] == self.n_in
         if not self.takes(len(x), x.dtype):
             ys = [cpu.linear(x, *stored) for stored in self._weights]
-            return [*ys[:-1], gelu(ys[-1])] if activate else ys
+            return [*ys[:-1], apply_gelu(ys[-1])] if gelu else ys
         ys = into or [torch.empty(len(x), size, dtype=x.dtype) for size in self.n_out]
         assert [y.shape for y in ys] == [(len(x), size) for size in self.n_out]
         assert all(y.dtype == x.dtype and y.is_contiguous() for y in ys)
-        cpu.multiply(x.contiguous(), self.prepared, ys, activate)
+        cpu.multiply(x.contiguous(), self.prepared, ys, gelu)
         return ys
+
+    def activated(self, x: Tensor, into: list[Tensor] | None = None) -> list[Tensor]:
+        """With GELU of the last."""
+        return self(x, into, gelu=True)
 
 
 class Attention:

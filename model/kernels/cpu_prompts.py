@@ -5,7 +5,7 @@ from torch import Tensor
 
 from model.kernels import cpu
 
-LINE = 64  # bytes that a line of the cache holds: parts of the buffer begin on one
+LINE = 64  # bytes of a line of the cache: a buffer begins on one, or its parts could not be written past the caches
 
 
 class PromptAttention:
@@ -13,8 +13,7 @@ class PromptAttention:
 
     def serves(self, buffer: Tensor) -> bool:
         """Whether it takes keys and values that are kept like this: (n_layer, 2, context, H, D)."""
-        in_lines = buffer.data_ptr() % LINE == 0 and buffer.stride(1) * buffer.itemsize % LINE == 0
-        return buffer.is_contiguous() and in_lines and self._room(buffer, 0, 1) > 0
+        return buffer.is_contiguous() and buffer.data_ptr() % LINE == 0 and _room(buffer, 0, 1, 1) > 0
 
     def __call__(
         self, kept: Tensor, past: int, query: Tensor, key: Tensor, value: Tensor, turns: Tensor, out: Tensor
@@ -34,18 +33,21 @@ class PromptAttention:
         assert turns.dtype == torch.complex64
         assert len(turns) == rows
         assert 2 * turns.shape[-1] <= dim
-        room = self._room(kept, past, rows)
-        assert room > 0, "not served"
+        assert kept.data_ptr() % LINE == 0
+        threads = min(torch.get_num_threads(), heads)  # a head is one thread's
+        size = _room(kept, past, rows, threads)
+        assert size > 0, "not served"
+        room = cpu.scratch(size)
         cpu.library.d8_attend_prompt(
             *(query.data_ptr(), key.data_ptr(), value.data_ptr(), turns.data_ptr()),
             *(kept[0].data_ptr(), kept[1].data_ptr(), past, out.data_ptr(), rows, heads, dim, 2 * turns.shape[-1]),
-            *(cpu.scratch(room).data_ptr(), torch.get_num_threads()),
+            *(room.data_ptr(), threads),
         )
 
-    @staticmethod
-    def _room(kept: Tensor, past: int, rows: int) -> int:
-        """Bytes of scratch; 0 where the kernels do not serve."""
-        if kept.dtype not in cpu.DTYPES:
-            return 0
-        dtype, threads = cpu.DTYPES[kept.dtype], torch.get_num_threads()
-        return int(cpu.library.d8_attend_prompt_bytes(cpu.level, dtype, past, rows, kept.shape[-1], threads))
+
+def _room(kept: Tensor, past: int, rows: int, threads: int) -> int:
+    """Bytes of scratch for `rows` new tokens behind `past`; 0 where the kernels do not serve."""
+    if kept.dtype not in cpu.DTYPES:
+        return 0
+    dim = kept.shape[-1]
+    return int(cpu.library.d8_attend_prompt_bytes(cpu.level, cpu.DTYPES[kept.dtype], past, rows, dim, threads))

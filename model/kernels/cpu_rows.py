@@ -8,7 +8,7 @@ from torch import Tensor
 from model.kernels import cpu
 
 
-def gelu(x: Tensor) -> Tensor:
+def apply_gelu(x: Tensor) -> Tensor:
     """By tanh, in place."""
     assert x.is_contiguous()
     cpu.library.d8_gelu(cpu.DTYPES[x.dtype], x.data_ptr(), x.numel(), torch.get_num_threads())
@@ -55,7 +55,7 @@ class CompiledRows:
 
     def activate(self, module: Any, x: Tensor) -> Tensor:
         """GELU of x (N, n_inner), in place."""
-        return gelu(x)
+        return apply_gelu(x)
 
     def add(self, x: Tensor, attended: Tensor, told: Tensor) -> Tensor:
         """x + attended + told, all (N, n_embd), in place."""

@@ -1,8 +1,8 @@
 /* What the files of the CPU kernels share. W[n][k] = code[codes[n*K + k]] * absmax[(n*K + k) / block_size].
  *
  * Plain C behind ctypes (cpu.py). Every operation exists in portable C, compiled once more for wider registers; the
- * hot ones also by hand in the levels below, chosen at run time. Loops over rows or blocks are claimed in chunks by OpenMP's threads (a
- * static split collapses beside a busy process).
+ * hot ones also by hand in the levels below, chosen at run time. Loops over rows or blocks are claimed in chunks by
+ * OpenMP's threads (a static split collapses beside a busy process).
  */
 #include <math.h>
 #include <stdint.h>
@@ -18,6 +18,7 @@
 
 enum level { PORTABLE, LEVEL_AVX2, LEVEL_AVX512, LEVEL_VBMI, LEVEL_AMX };
 enum dtype { F32, BF16 };
+enum { LINE = 64 }; /* of a cache, bytes */
 
 static inline float bf16_to_float(uint16_t h) {
     uint32_t u = (uint32_t)h << 16;

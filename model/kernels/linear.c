@@ -1,7 +1,8 @@
 /* y = x W^T + bias straight from the 8-bit codes: the choice of a level, the chunks, plain C.
  *
- * Up to 16 rows of x, or any number where there are matrix tiles. A weight is read from memory once for all rows; sums are float32. Exact to float32 rounding for float32 x; for bf16 x
- * a level may round the code table to bf16, as a dequantised bf16 weight would be.
+ * Up to 16 rows of x, or any number where there are matrix tiles. A weight is read from memory once for all rows; sums are
+ * float32. Exact to float32 rounding for float32 x; for bf16 x a level may round the code table to bf16, as a dequantised
+ * bf16 weight would be.
  */
 #include <stdatomic.h>
 

@@ -54,7 +54,7 @@ typedef struct {
     const void *x;    /* as the level wants it */
     int64_t M, N, K, block_size;
     int bias_dtype, y_dtype;
-    int gelu;                 /* y goes through it, by tanh: the levels of many rows do it, d8_linears for the others */
+    int gelu;                 /* of y, by tanh: AMX does it as it writes y, d8_linears after the other levels */
     const decades_t *decades; /* of the levels that decode by arithmetic */
     char *scratch;            /* of the AMX level, d8_amx_scratch_bytes for each thread */
 } job_t;

@@ -55,8 +55,8 @@ AMX static void lay_out(const uint16_t *x, int64_t M, int64_t K, int64_t m, int6
     }
 }
 
-/* One tile of rows: (K / 32) tiles. More: (K / span, M / 32, span / 32, 2) tiles, in the order that they are read in, which
- * keeps the processor's own prefetching going. */
+/* One tile of rows: (K / 32) tiles. More: (K / span, M / 32, span / 32, 2) tiles, in the order that they
+ * are read in. */
 AMX void d8_amx_prepare(const void *x, int64_t M, int64_t K, int64_t block_size, void *prepared, int threads) {
     const int64_t rows = d8_amx_rows_of_x(M), pairs = rows / PAIR, span = rows == TILE ? K : many_span(K, block_size);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1 && M * K >= 1 << 18)
@@ -103,7 +103,7 @@ AMX INLINE __m512 bias_from(const job_t *j, int64_t n) {
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, (const uint16_t *)j->bias + n)), 16));
 }
 
-/* GELU of 32 values, rounded to bf16 before as an y of its own would be: 4 ms where a pass of its own takes 24 */
+/* GELU of 32 values, rounded to bf16 before, as y by itself would be: 4 ms where a pass of its own takes 24 */
 AMX INLINE __m512i gelu_of_pair(__m512i y) {
     _Alignas(64) uint16_t values[PAIR];
     _Alignas(64) float floats[PAIR];
@@ -187,7 +187,7 @@ AMX static void many(const job_t *j, int64_t n, char *tiles, float *sums) {
     _Alignas(64) float products[4][TILE * TILE], scales[MANY_ROWS];
     memset(sums, 0, (size_t)(MANY_ROWS / PAIR * pairs * FOUR) * sizeof(float));
     for (int64_t k = 0; k < j->K; k += span) {
-        const int64_t ahead = k + 2 * span < j->K ? 2 * span : MANY_ROWS * j->K - k;
+        const int64_t ahead = 2 * span + (k + 2 * span < j->K ? 0 : (MANY_ROWS - 1) * j->K); /* two parts */
         const char *codes = (const char *)j->codes + n * j->K + k;
         decode(j, table, n, rows, k, span, pairs < LONG ? ahead : 0, tiles);
         read_scales(j, n, MANY_ROWS, k, scales);

@@ -11,7 +11,6 @@
 
 enum { TILE = 16, TILE_BYTES = 1024, STEP = 32 }; /* rows, bytes and bf16 columns of a tile */
 enum { PAIR = 2 * TILE };
-enum { LINE = 64 }; /* of a cache, bytes */
 
 AMX INLINE void configure(void) {
     struct {

@@ -71,13 +71,13 @@ def copy_of(kv: KeyValues) -> KeyValues:
 
 def compare(runner: Runner, kvs: list[KeyValues], segments: Callable[[list[KeyValues]], list[Segment]]) -> None:
     """Two passes as the runner does them, and with torch between products, layer by layer: logits and buffers."""
-    results, kept = [], (runner.blocks, runner.rows)
-    for blocks, rows in (kept, (None, TorchRows())):
-        runner.blocks, runner.rows = blocks, rows
+    results, kept = [], (runner.blocks, runner.rows, runner.prompt_attention)
+    for compiled_parts in (kept, (None, TorchRows(), None)):
+        runner.blocks, runner.rows, runner.prompt_attention = compiled_parts
         own = [copy_of(kv) for kv in kvs]
         logits = [runner.forward(segments(own)).float() for _ in range(2)]
         results.append((torch.stack(logits), torch.cat([kv.buffer[:, :, : len(kv.ids)].float() for kv in own], 2)))
-    runner.blocks, runner.rows = kept
+    runner.blocks, runner.rows, runner.prompt_attention = kept
     for ours, true in zip(*results, strict=True):
         assert (ours - true).norm() / true.norm() < NEAR[runner.layout.dtype]
 

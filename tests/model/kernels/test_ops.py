@@ -61,7 +61,16 @@ def test_quantize_is_as_near_as_the_reference(fast: str, shape: tuple[int, int],
 @pytest.mark.parametrize("shape", SHAPES)
 def test_linear_both_ways(fast: str, shape: tuple[int, int], block_size: int, dtype: torch.dtype, rows: int) -> None:
     """Against float64. What a sum may be off is set by the rounding of its terms, so it is compared with their size."""
-    stored = _stored(shape, block_size)
+    both_ways(_stored(shape, block_size), dtype, rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_both_ways_of_so_many_rows_that_codes_are_fetched_ahead(fast: str, dtype: torch.dtype) -> None:
+    both_ways(_stored((301, 512), 256), dtype, 500)
+
+
+def both_ways(stored: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int], dtype: torch.dtype, rows: int) -> None:
+    shape = stored[0].shape
     weight = reference.dequantize(*stored, torch.float64)
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(rows, shape[1], generator=generator).to(dtype)
