@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from model import GPTJ8bitConfig, GPTJ8bitForCausalLM, Tokenizer
-from model.conversation import Message, get_format, render
+from model.conversation import Message, render
 from model.dynamic8 import BLOCK_SIZES, quantize
 from model.layers import Embedding8bit, Linear8bit
+from model.prompt_formats import get_format
 from training.pretrain import charla
 
 PROSE = Path(__file__).parent / "held_out_prose.txt"

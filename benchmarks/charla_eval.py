@@ -26,9 +26,10 @@ import torch
 
 from benchmarks.charla_probes import probe
 from model import GPTJ8bitForCausalLM, Tokenizer, hub
-from model.conversation import Message, get_format, render
+from model.conversation import Message, render
 from model.engine.engine import Engine
 from model.engine.sampling import SamplingParams
+from model.prompt_formats import get_format
 from training.evaluation import evaluate_text
 from training.pretrain import charla
 from training.pretrain.drills import HELD_OUT_NAMES, invented

@@ -15,9 +15,10 @@ from pathlib import Path
 from random import Random
 
 from model import GPTJ8bitForCausalLM, Tokenizer, hub
-from model.conversation import Message, get_format, render
+from model.conversation import Message, render
 from model.engine.engine import Engine
 from model.engine.sampling import SamplingParams
+from model.prompt_formats import get_format
 from training.pretrain import charla
 from training.pretrain.batches import Encoder
 from training.pretrain.charla import fill, normal_form

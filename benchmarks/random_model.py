@@ -13,7 +13,8 @@ from torch import Tensor
 
 from benchmarks.shapes import Shape
 from model.dynamic8 import code_table
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
+from model.gptj import GPTJ8bitForCausalLM
+from model.gptj_config import GPTJ8bitConfig
 from model.layers import Embedding8bit, Linear8bit
 
 UNUSED = 127  # the code whose value is 0

@@ -65,8 +65,9 @@ def load(settings: Settings, folder: Path | None = None) -> Loaded:
     quiet_libraries()
     from bot.activity import Activity
     from bot.service import ChatService
-    from model.conversation import Message, get_format, render
+    from model.conversation import Message, render
     from model.engine.engine import Engine
+    from model.prompt_formats import get_format
     from model.tokenizer import Tokenizer
 
     folder = folder or find_folder(settings)

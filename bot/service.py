@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 from bot import safety
 from bot.activity import Activity
-from model.conversation import Message, PromptFormat, render
+from model.conversation import Message, render
 from model.engine.params import SamplingParams
 from model.errors import PromptTooLong
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 
 

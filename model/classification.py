@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
-from model.gptj import GPTJ8bitConfig, GPTJ8bitModel, GPTJ8bitPreTrainedModel
+from model.gptj import GPTJ8bitModel, GPTJ8bitPreTrainedModel
+from model.gptj_config import GPTJ8bitConfig
 
 
 class GPTJ8bitForSequenceClassification(GPTJ8bitPreTrainedModel):

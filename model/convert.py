@@ -14,11 +14,11 @@ from torch import Tensor
 from model import checkpoint, tokenizer_files
 from model.atomic_folder import hash_files
 from model.checkpoint import GENERATION_CONFIG, Progress
-from model.conversation import FORMATS
 from model.dynamic8 import BLOCK_SIZES, code_table, num_blocks, quantize
 from model.errors import CheckpointError
 from model.geometry import read_json
 from model.manifest import json_bytes
+from model.prompt_formats import FORMATS
 from model.sources import PUBLISHED_BLOCK_SIZE, Source, open_source
 
 logger = logging.getLogger(__name__)

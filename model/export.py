@@ -113,7 +113,8 @@ def dequantized_pieces(weights: dict[str, Tensor], name: str, block_size: int | 
 
 
 def _adapter(folder: Path, adapter: Path) -> tuple[Matrices, dict[str, Tensor]]:
-    from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
+    from model.gptj import GPTJ8bitForCausalLM
+    from model.gptj_config import GPTJ8bitConfig
     from model.lora import read_matrices, read_norms
 
     with torch.device("meta"):  # of the model only names and shapes are needed

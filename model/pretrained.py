@@ -15,7 +15,8 @@ from transformers import GenerationConfig
 from model import checkpoint, hub
 from model.errors import CheckpointError
 from model.geometry import head_of
-from model.gptj import GPTJ8bitConfig, GPTJ8bitPreTrainedModel
+from model.gptj import GPTJ8bitPreTrainedModel
+from model.gptj_config import GPTJ8bitConfig
 from model.manifest import CONFIG, MANIFEST
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bot.settings import PREFIX, Settings
-from model.conversation import FORMATS
 from model.hub import MODELS
+from model.prompt_formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -80,7 +80,7 @@ def tune(run: Run, options: RetrainOptions, watch: Watch) -> None:
 
 def judge(run: Run, options: RetrainOptions, watch: Watch) -> None:
     """Measure the candidate beside what serves now and the bare base; let the gate decide."""
-    from model.conversation import get_format
+    from model.prompt_formats import get_format
     from training.judging.contest import contestants
     from training.judging.contest import judge as hold_contest
     from training.judging.gate import decide
@@ -157,7 +157,7 @@ def gather(options: RetrainOptions) -> Curated:
 def measure(snapshot: Snapshot, options: RetrainOptions) -> dict[str, Any]:
     """The validator's figures, and the forecast of time and memory from one measured step."""
     from model import checkpoint
-    from model.conversation import get_format
+    from model.prompt_formats import get_format
     from model.tokenizer import Tokenizer
     from training.tuning.trainer import forecast, measure_step
 

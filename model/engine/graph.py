@@ -19,7 +19,7 @@ from model.engine.params import SamplingParams
 from model.engine.runner import Runner
 from model.engine.slot_sampling import SlotSampling
 from model.engine.slots import Slots
-from model.gptj import rotary, rotate
+from model.gptj_block import rotary, rotate
 
 SPAN = 256  # attention looks at so many places, or twice, four times ... as many: a graph for each
 

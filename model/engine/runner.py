@@ -19,7 +19,8 @@ from model.engine.cache import KeyValues, Layout
 from model.engine.layer import Adapted, Layer
 from model.engine.products import attention_at_once, blocks_at_once, prompt_attention
 from model.engine.rows import TorchRows, rows_for
-from model.gptj import GPTJ8bitForCausalLM, rotary
+from model.gptj import GPTJ8bitForCausalLM
+from model.gptj_block import rotary
 
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention

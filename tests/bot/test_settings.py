@@ -143,8 +143,8 @@ def test_the_example_file_lists_every_setting_with_its_default(empty_folder: Pat
 def test_choices_are_those_that_exist() -> None:
     from typing import get_args
 
-    from model.conversation import FORMATS
     from model.kernels.ops import KERNELS
+    from model.prompt_formats import FORMATS
 
     def choices(name: str) -> set[str]:
         annotation = Settings.model_fields[name].annotation

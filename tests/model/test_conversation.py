@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from model.conversation import FORMATS, MAX_TEXT_BYTES, Message, PromptFormat, Rendered, get_format, render
+from model.conversation import MAX_TEXT_BYTES, Message, Rendered, render
 from model.errors import PromptTooLong, TokenizerError
+from model.prompt_formats import FORMATS, PromptFormat, get_format
 from model.tokenizer import Tokenizer
 from model.user_text import clean
 from tests.model.test_user_text import hostile_texts, opens_a_turn

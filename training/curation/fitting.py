@@ -6,7 +6,8 @@ nothing is lost. A message is encoded by itself (`model.conversation`), so the l
 
 from dataclasses import dataclass, replace
 
-from model.conversation import Message, PromptFormat, render
+from model.conversation import Message, render
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.examples import Example
 

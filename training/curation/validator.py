@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from model.conversation import PromptFormat, render
+from model.conversation import render
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.curation.fitting import fit
 from training.curation.snapshot import Snapshot

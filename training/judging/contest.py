@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.conversation import PromptFormat, get_format
 from model.engine.adapters import read_adapter
 from model.gptj import GPTJ8bitForCausalLM
+from model.prompt_formats import PromptFormat, get_format
 from model.tokenizer import Tokenizer
 from training.judging.judgement import BASE, CANDIDATE, IN_SERVICE, JudgeError, Judgement, Pair
 from training.judging.jury import JudgeOptions, Jury, MayRun, Progress

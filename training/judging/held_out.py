@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 
-from model.conversation import Message, PromptFormat, render
+from model.conversation import Message, render
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.examples import Example
 from training.tuning.dataset import Encoded, encode_examples

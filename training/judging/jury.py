@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from model.conversation import PromptFormat
 from model.engine.adapters import Adapter
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.examples import Example
 from training.judging import canaries

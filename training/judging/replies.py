@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from model.conversation import Message, PromptFormat, render
+from model.conversation import Message, render
 from model.engine.adapters import Adapter
 from model.engine.engine import Engine
 from model.engine.params import SamplingParams
 from model.engine.runner import Runner
 from model.errors import ModelError, PromptTooLong
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.curation.filters import is_loop
 from training.examples import Example

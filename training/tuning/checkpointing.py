@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from model.gptj import GPTJBlock
+from model.gptj_block import GPTJBlock
 from training.tuning.presets import Checkpointing
 
 

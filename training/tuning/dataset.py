@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from model.conversation import Message, PromptFormat, render
+from model.conversation import Message, render
 from model.errors import PromptTooLong
+from model.prompt_formats import PromptFormat
 from model.tokenizer import Tokenizer
 from training.curation.fitting import fit
 from training.errors import TuneError

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save
 
 from model.atomic_folder import sha256, writing
-from model.conversation import get_format
 from model.errors import CheckpointError, ModelError
 from model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model.prompt_formats import get_format
 from model.tokenizer import Tokenizer
 from training.errors import TuneError
 from training.gpu_memory import at_most

@@ -22,8 +22,8 @@ import bot.loading
 from bot.cli import main
 from bot.service import ChatService
 from bot.settings import Settings
-from model.conversation import get_format
 from model.engine.params import SamplingParams
+from model.prompt_formats import get_format
 from model.tokenizer import Tokenizer
 
 EMBEDDED = Path(__file__).parents[3] / "model" / "embedded"

@@ -2,49 +2,24 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
 import torch
-from peft import LoraConfig
 
 from model import GPTJ8bitForCausalLM, Tokenizer
 from model.engine import batch
-from model.engine.adapters import Adapter, read_adapter
-from model.engine.cache import KeyValues, Layout, PrefixCache, shared_prefix
+from model.engine.adapters import Adapter
+from model.engine.cache import KeyValues
 from model.engine.engine import Engine, Piece
 from model.engine.params import SamplingParams
 from model.engine.request import Request
 from model.errors import EngineBusy
 from model.gptj import generate_naive
-from model.lora import attach, load_adapter
-from tests.model.engine.test_engine import GREEDY, ids_of, make_model, random_ids, text_of
+from tests.model.engine.test_engine import GREEDY, ids_of, random_ids, text_of
 
 LONG = SamplingParams(temperature=0.0, max_new_tokens=400)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(spm_folder: Path) -> Tokenizer:
-    return Tokenizer.from_pretrained(spm_folder)
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: Tokenizer) -> GPTJ8bitForCausalLM:
-    return make_model(tokenizer.num_tokens, 256)
-
-
-@pytest.fixture(params=[False, True], ids=["buffers", "slots"])
-def engine(
-    request: pytest.FixtureRequest, model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
-) -> Iterator[Engine]:
-    """No step in slots may fail: the runner would make up for it unseen."""
-    engine = Engine(model, tokenizer, max_batch=8, in_slots=request.param)
-    yield engine
-    engine.close()
-    assert "decoding in slots failed" not in [record.getMessage()[:24] for record in caplog.get_records("call")]
 
 
 def together(jobs: list[threading.Thread]) -> None:
@@ -199,48 +174,6 @@ def test_owners_take_turns(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> 
     engine.close()
 
 
-def test_memory_for_keys_and_values_stays_inside_the_budget(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> None:
-    engine = Engine(model, tokenizer, cache_mb=1)
-    per_token = engine._batch.runner.layout.bytes_per_token
-    assert engine._batch.cache.budget_bytes == 2**20
-    streams = [engine.submit(random_ids(200, seed=i), GREEDY) for i in range(12)]
-    highest = 0
-    while any(not stream._ended for stream in streams):
-        for stream in streams:
-            next(stream, None)
-            highest = max(highest, engine.cache_bytes)
-    assert per_token * 200 < highest <= 2**20
-    engine.close()
-
-
-def test_the_conversation_used_longest_ago_is_forgotten_first() -> None:
-    layout = Layout(1, 1, 4, 64, torch.float32, torch.device("cpu"))
-    cache = PrefixCache(layout, 30 * layout.bytes_per_token)
-    for start in (100, 200, 300):
-        buffer = KeyValues(layout, None)
-        buffer.advance(range(start, start + 10))
-        cache.give(buffer)
-    cache.make_room(5 * layout.bytes_per_token)
-    assert [kept.ids[0] for kept in cache.idle] == [200, 300]
-
-
-def test_a_shared_beginning_is_copied_and_the_other_conversation_keeps_its_own(engine: Engine) -> None:
-    stem = random_ids(40, seed=5)
-    first = stem + random_ids(80, seed=6)
-    list(engine.submit(first, GREEDY))
-    other = engine.submit(stem + random_ids(5, seed=7), GREEDY)
-    list(other)
-    assert other.reused_tokens == 40
-    again = engine.submit(first, GREEDY)
-    list(again)
-    assert again.reused_tokens == len(first) - 1
-
-
-@pytest.mark.parametrize(("kept", "ids", "common"), [([], [1], 0), ([1, 2], [1, 2], 1), ([1, 2, 3], [1, 2, 4, 5], 2)])
-def test_the_last_id_is_never_shared(kept: list[int], ids: list[int], common: int) -> None:
-    assert shared_prefix(kept, ids) == common
-
-
 def test_log_probabilities_are_the_models_own(model: GPTJ8bitForCausalLM, engine: Engine) -> None:
     prompt = random_ids(9)
     pieces = list(engine.submit(prompt, SamplingParams(temperature=2.0, seed=4, max_new_tokens=10), logprobs=True))
@@ -252,69 +185,6 @@ def test_log_probabilities_are_the_models_own(model: GPTJ8bitForCausalLM, engine
 
 
 # --- adapters -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folders(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adapters with random weights, saved by PEFT."""
-    made = []
-    for seed, targets in (
-        (1, ["q_proj", "v_proj"]),
-        (2, ["q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"]),
-    ):
-        tuned = attach(make_model(tokenizer.num_tokens, 256), LoraConfig(r=4, lora_alpha=6, target_modules=targets))
-        torch.manual_seed(seed)
-        for name, parameter in tuned.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.2)
-        folder = tmp_path_factory.mktemp(f"adapter{seed}")
-        tuned.save_pretrained(folder)
-        made.append(folder)
-    return made
-
-
-def test_each_row_of_a_batch_has_its_own_adapter(
-    model: GPTJ8bitForCausalLM,
-    tokenizer: Tokenizer,
-    engine: Engine,
-    folders: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With all of them in one batch, each reply is the one that stock PEFT gives with that adapter alone."""
-    adapters = [None, *(read_adapter(model, folder) for folder in folders)]
-    steps = Counter[Adapter | None]()
-    if slots := engine._batch.slot_replies:
-        run = slots.decode.run
-
-        def counted(asked: list[int], adapter: Adapter | None) -> torch.Tensor:
-            steps[adapter] += len(asked)
-            return run(asked, adapter)
-
-        monkeypatch.setattr(slots.decode, "run", counted)
-    prompts = [random_ids(8, seed=i) for i in range(6)]
-    streams = [engine.submit(prompt, GREEDY, adapter=adapters[i % 3]) for i, prompt in enumerate(prompts)]
-    replies = [ids_of(list(stream)) for stream in streams]
-    for which, folder in enumerate([None, *folders]):
-        alone = make_model(tokenizer.num_tokens, 256)
-        oracle = alone if folder is None else load_adapter(alone, folder).eval()
-        for i in range(which, 6, 3):
-            assert prompts[i] + replies[i] == generate_naive(oracle, prompts[i], 24)
-    assert replies[0] != replies[3]
-    # The runner gives the first token of a reply, and whatever slots do not serve.
-    assert steps == (dict.fromkeys(adapters, 2 * (24 - 1)) if slots else {})
-
-
-def test_a_cache_is_never_read_under_another_adapter(
-    model: GPTJ8bitForCausalLM, engine: Engine, folders: list[Path]
-) -> None:
-    prompt = random_ids(30)
-    plain = ids_of(list(engine.submit(prompt, GREEDY)))
-    tuned = engine.submit(prompt, GREEDY, adapter=read_adapter(model, folders[0]))
-    assert ids_of(list(tuned)) != plain
-    assert tuned.reused_tokens == 0
-    again = engine.submit(prompt, GREEDY)
-    assert ids_of(list(again)) == plain
-    assert again.reused_tokens == len(prompt) - 1
 
 
 def test_a_closed_engine_ends_what_runs_and_takes_no_more(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> None:

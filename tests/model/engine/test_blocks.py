@@ -13,7 +13,8 @@ from model.engine.adapters import Adapter
 from model.engine.cache import KeyValues
 from model.engine.rows import TorchRows
 from model.engine.runner import Runner, Segment
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
+from model.gptj import GPTJ8bitForCausalLM
+from model.gptj_config import GPTJ8bitConfig
 from model.kernels import ops
 from model.layers import Embedding8bit, Linear8bit
 from tests.model.kernels.tables import tables

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,17 +18,7 @@ from model.engine.slot_replies import SlotReplies
 from model.engine.slots import SlotCache, Slots
 from model.errors import ModelError
 from model.gptj import generate_naive
-from tests.model.engine.test_engine import GREEDY, ids_of, make_model, random_ids
-
-
-@pytest.fixture(scope="module")
-def tokenizer(spm_folder: Path) -> Tokenizer:
-    return Tokenizer.from_pretrained(spm_folder)
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: Tokenizer) -> GPTJ8bitForCausalLM:
-    return make_model(tokenizer.num_tokens, 256)
+from tests.model.engine.test_engine import GREEDY, ids_of, random_ids
 
 
 def replies_of(engine: Engine) -> SlotReplies:

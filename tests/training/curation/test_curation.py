@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from model.conversation import FORMATS, Message, render
+from model.conversation import Message, render
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.training.conftest import CHAT, FACTS
 from tests.training.curation.conftest import dialogue, gathered, people, turn

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.conversation import FORMATS, render
+from model.conversation import render
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.training.curation.conftest import dialogue, turn
 from training.curation.fitting import fit

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.conversation import FORMATS, Message, render
+from model.conversation import Message, render
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.training.curation.conftest import dialogue, gathered, people, turn
 from training.curation import CurationOptions, Snapshot, curate, fit, validate, write_snapshot

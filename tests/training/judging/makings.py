@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
-from model.conversation import Message, get_format
+from model.conversation import Message
 from model.gptj import GPTJ8bitForCausalLM
 from model.lora import attach
+from model.prompt_formats import get_format
 from model.tokenizer import Tokenizer
 from tests.conftest import CHARLA
 from training.curation.snapshot import Snapshot

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-from model.conversation import FORMATS, render
+from model.conversation import render
 from model.hub import resolve
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.conftest import CHARLA
 from training.curation.filters import is_loop, not_spanish

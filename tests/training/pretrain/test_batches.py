@@ -5,7 +5,8 @@ from random import Random
 
 import torch
 
-from model.conversation import Message, get_format, render
+from model.conversation import Message, render
+from model.prompt_formats import get_format
 from model.tokenizer import Tokenizer
 from training.pretrain.batches import (
     BUCKET,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM, generate_naive
+from model.gptj import GPTJ8bitForCausalLM, generate_naive
+from model.gptj_config import GPTJ8bitConfig
 from training.pretrain.network import PretrainGPTJ, Shape
 from training.pretrain.probes import greedy
 

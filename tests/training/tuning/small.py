@@ -10,7 +10,8 @@ from transformers import GPTJConfig, GPTJForCausalLM
 
 from model import checkpoint
 from model.conversation import Message
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
+from model.gptj import GPTJ8bitForCausalLM
+from model.gptj_config import GPTJ8bitConfig
 from tests.model.test_gptj import quantised_copy
 from training.curation import Snapshot
 from training.examples import Example, Preference

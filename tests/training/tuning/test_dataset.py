@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.conversation import FORMATS, Message, render
+from model.conversation import Message, render
 from model.gptj import GPTJ8bitForCausalLM
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.training.tuning.small import dialogue, snapshot
 from training.examples import Example

@@ -12,11 +12,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional as F
 
-from model.conversation import FORMATS
-from model.gptj import GPTJ8bitConfig, GPTJ8bitForCausalLM
+from model.gptj import GPTJ8bitForCausalLM
+from model.gptj_config import GPTJ8bitConfig
 from model.kernels import ops
 from model.layers import Embedding8bit, Linear8bit
 from model.lora import attach
+from model.prompt_formats import FORMATS
 from model.tokenizer import Tokenizer
 from tests.training.tuning.small import QUICK, snapshot
 from training.tuning.dataset import Dataset, Row, encode_examples, encode_preferences, pack
