@@ -63,11 +63,13 @@ class Batch:
         owners = Counter(request.owner for request in self.running if request.owner)
         promised = sum(map(self.promised_bytes, self.running))
 
-        def fits(request: Request) -> bool:
-            crowding = request.owner and owners[request.owner] >= max(1, self.max_batch // OWNERS_SLOTS)
-            return not crowding and promised + self.promised_bytes(request) <= self.cache.budget_bytes
+        def crowds(request: Request) -> bool:
+            return bool(request.owner) and owners[request.owner] >= max(1, self.max_batch // OWNERS_SLOTS)
 
-        while len(self.running) < self.max_batch and (request := waiting.take(fits)):
+        def fits(request: Request) -> bool:
+            return promised + self.promised_bytes(request) <= self.cache.budget_bytes
+
+        while len(self.running) < self.max_batch and (request := waiting.take(crowds, fits)):
             try:
                 request.kv = self.cache.take(request.ids, request.adapter)
             except Exception as error:

@@ -30,15 +30,20 @@ class WaitingLine:
             raise EngineBusy(f"{len(self)} replies are waiting already: try again in a moment")
         self._lines.setdefault(owner, deque()).append(request)
 
-    def take(self, fits: Callable[[Request], bool]) -> Request | None:
-        """The next request in turn that `fits`; its owner goes to the end. Cancelled ones are ended on the way."""
+    def take(self, crowds: Callable[[Request], bool], fits: Callable[[Request], bool]) -> Request | None:
+        """The next request in turn, but one that `crowds`; its owner goes to the end. Cancelled ones are ended on the way.
+
+        While it does not fit nobody passes it: a large one would wait for as long as small ones come.
+        """
         for owner in list(self._lines):
             line = self._lines[owner]
             while line and line[0].cancel.is_set():
                 line.popleft().finish("cancelled")
             if not line:
                 del self._lines[owner]
-            elif fits(line[0]):
+            elif not crowds(line[0]):
+                if not fits(line[0]):
+                    return None
                 request = line.popleft()
                 self._lines.move_to_end(owner)
                 if not line:

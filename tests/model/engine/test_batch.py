@@ -174,6 +174,31 @@ def test_owners_take_turns(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> 
     engine.close()
 
 
+def test_small_requests_do_not_pass_a_large_one_that_waits_for_room(
+    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer
+) -> None:
+    """Room for 1,024 tokens: beside 500 of them every small request fits, the large one of 600 does not."""
+    engine = Engine(model, tokenizer, max_batch=16, cache_mb=1)
+    begun: list[str] = []
+    lock = threading.Lock()
+
+    def read(name: str, stream: Iterator[Piece]) -> None:
+        next(stream, None)
+        with lock:
+            begun.append(name)
+        list(stream)
+
+    def ask(name: str, length: int, tokens: int) -> threading.Thread:
+        params = SamplingParams(temperature=0.0, max_new_tokens=tokens)
+        stream = engine.submit(random_ids(length, seed=length), params, owner=name)
+        return threading.Thread(target=read, args=(name, stream))
+
+    together([ask("first", 300, 200), ask("large", 500, 100), *(ask(f"small {i}", 4, 60) for i in range(20))])
+    assert begun.index("first") == 0
+    assert begun.index("large") < 8  # in one pass with a few small ones; it was the last
+    engine.close()
+
+
 def test_log_probabilities_are_the_models_own(model: GPTJ8bitForCausalLM, engine: Engine) -> None:
     prompt = random_ids(9)
     pieces = list(engine.submit(prompt, SamplingParams(temperature=2.0, seed=4, max_new_tokens=10), logprobs=True))
