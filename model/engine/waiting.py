@@ -31,7 +31,7 @@ class WaitingLine:
         self._lines.setdefault(owner, deque()).append(request)
 
     def take(self, crowds: Callable[[Request], bool], fits: Callable[[Request], bool]) -> Request | None:
-        """The next request in turn, but one that `crowds`; its owner goes to the end. Cancelled ones are ended on the way.
+        """The next request in turn, of those that do not crowd; its owner goes to the end. Cancelled ones are ended.
 
         While it does not fit nobody passes it: a large one would wait for as long as small ones come.
         """
