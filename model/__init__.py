@@ -6,7 +6,7 @@ Names are handed out lazily, so that `import model` costs nothing and torch is i
 from importlib import import_module
 
 _HOMES = {
-    "GPTJ8bitConfig": "model.gptj_config",
+    "GPTJ8bitConfig": "model.gptj",
     "GPTJ8bitForCausalLM": "model.gptj",
     "GPTJ8bitForSequenceClassification": "model.classification",
     "Tokenizer": "model.tokenizer",

@@ -60,6 +60,7 @@ class Batch:
 
     def admit(self, waiting: WaitingLine) -> None:
         """Fill the free slots from the line."""
+        waiting.end_cancelled()
         owners = Counter(request.owner for request in self.running if request.owner)
         promised = sum(map(self.promised_bytes, self.running))
 

@@ -49,11 +49,13 @@ class Layer:
         return ys if in_one_call else [*ys[:-1], rows.activate(self._act, ys[-1])]
 
     def attend(self, mixed: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
+        """What the heads mixed (N, n_embd) -> one tensor (N, n_embd)."""
         ys = self._attend(mixed, into)
         _add(ys[0], mixed, f"{self.name}.attn.out_proj", adapted)
         return ys
 
     def tell(self, inner: Tensor, adapted: Sequence[Adapted], into: list[Tensor] | None) -> list[Tensor]:
+        """The MLP's inner rows (N, n_inner), activated -> one tensor (N, n_embd)."""
         ys = self._tell(inner, into)
         _add(ys[0], inner, f"{self.name}.mlp.fc_out", adapted)
         return ys

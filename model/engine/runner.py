@@ -25,7 +25,7 @@ from model.gptj_block import rotary
 if TYPE_CHECKING:
     from model.kernels.cpu_passes import Attention
 
-MANY = 32  # new tokens whose memory is worth asking for at once, and whose attention all keys are laid out for
+MANY = 32  # new tokens: from so many on it pays to ask for their memory at once, and to lay out all keys for them
 
 
 @dataclass

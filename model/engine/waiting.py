@@ -30,25 +30,30 @@ class WaitingLine:
             raise EngineBusy(f"{len(self)} replies are waiting already: try again in a moment")
         self._lines.setdefault(owner, deque()).append(request)
 
+    def end_cancelled(self) -> None:
+        """Those that nobody wants any more give up their places, wherever they stand."""
+        for owner, line in list(self._lines.items()):
+            for request in [request for request in line if request.cancel.is_set()]:
+                request.finish("cancelled")
+                line.remove(request)
+            if not line:
+                del self._lines[owner]
+
     def take(self, crowds: Callable[[Request], bool], fits: Callable[[Request], bool]) -> Request | None:
-        """The next request in turn, of those that do not crowd; its owner goes to the end. Cancelled ones are ended.
+        """The next request in turn, of those that do not crowd; its owner goes to the end.
 
         While it does not fit nobody passes it: a large one would wait for as long as small ones come.
         """
-        for owner in list(self._lines):
-            line = self._lines[owner]
-            while line and line[0].cancel.is_set():
-                line.popleft().finish("cancelled")
+        for owner, line in self._lines.items():
+            if crowds(line[0]):
+                continue
+            if not fits(line[0]):
+                return None
+            request = line.popleft()
+            self._lines.move_to_end(owner)
             if not line:
                 del self._lines[owner]
-            elif not crowds(line[0]):
-                if not fits(line[0]):
-                    return None
-                request = line.popleft()
-                self._lines.move_to_end(owner)
-                if not line:
-                    del self._lines[owner]
-                return request
+            return request
         return None
 
     def cancel_all(self) -> None:

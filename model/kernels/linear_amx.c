@@ -55,8 +55,7 @@ AMX static void lay_out(const uint16_t *x, int64_t M, int64_t K, int64_t m, int6
     }
 }
 
-/* One tile of rows: (K / 32) tiles. More: (K / span, M / 32, span / 32, 2) tiles, in the order that they
- * are read in. */
+/* One tile of rows: (K / 32) tiles. More: (K / span, M / 32, span / 32, 2) tiles, in the order that they are read in. */
 AMX void d8_amx_prepare(const void *x, int64_t M, int64_t K, int64_t block_size, void *prepared, int threads) {
     const int64_t rows = d8_amx_rows_of_x(M), pairs = rows / PAIR, span = rows == TILE ? K : many_span(K, block_size);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1 && M * K >= 1 << 18)

@@ -175,27 +175,28 @@ def test_owners_take_turns(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> 
 
 
 def test_small_requests_do_not_pass_a_large_one_that_waits_for_room(
-    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer
+    model: GPTJ8bitForCausalLM, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Room for 1,024 tokens: beside 500 of them every small request fits, the large one of 600 does not."""
     engine = Engine(model, tokenizer, max_batch=16, cache_mb=1)
-    begun: list[str] = []
-    lock = threading.Lock()
+    let_in: list[int] = []
+    take = engine._batch.cache.take
 
-    def read(name: str, stream: Iterator[Piece]) -> None:
-        next(stream, None)
-        with lock:
-            begun.append(name)
+    def watched(ids: list[int], adapter: object | None) -> KeyValues:
+        let_in.append(len(ids))
+        return take(ids, adapter)
+
+    monkeypatch.setattr(engine._batch.cache, "take", watched)
+    sizes = [(300, 200), (500, 100), *[(4, 60)] * 20]  # of the prompt, of the reply
+    streams = [
+        engine.submit(
+            random_ids(length, seed=i), SamplingParams(temperature=0.0, max_new_tokens=new), owner=f"chat {i}"
+        )
+        for i, (length, new) in enumerate(sizes)
+    ]
+    for stream in streams:
         list(stream)
-
-    def ask(name: str, length: int, tokens: int) -> threading.Thread:
-        params = SamplingParams(temperature=0.0, max_new_tokens=tokens)
-        stream = engine.submit(random_ids(length, seed=length), params, owner=name)
-        return threading.Thread(target=read, args=(name, stream))
-
-    together([ask("first", 300, 200), ask("large", 500, 100), *(ask(f"small {i}", 4, 60) for i in range(20))])
-    assert begun.index("first") == 0
-    assert begun.index("large") < 8  # in one pass with a few small ones; it was the last
+    assert let_in == [length for length, _ in sizes]
     engine.close()
 
 
@@ -207,9 +208,6 @@ def test_log_probabilities_are_the_models_own(model: GPTJ8bitForCausalLM, engine
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1, : engine.tokenizer.num_tokens]
     expected = logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
     torch.testing.assert_close(torch.tensor(scores), expected, atol=2e-3, rtol=1e-4)
-
-
-# --- adapters -----------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_engine_ends_what_runs_and_takes_no_more(model: GPTJ8bitForCausalLM, tokenizer: Tokenizer) -> None:

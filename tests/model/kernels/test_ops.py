@@ -66,7 +66,7 @@ def test_linear_both_ways(fast: str, shape: tuple[int, int], block_size: int, dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_linear_both_ways_of_so_many_rows_that_codes_are_fetched_ahead(fast: str, dtype: torch.dtype) -> None:
-    both_ways(_stored((301, 512), 256), dtype, 500)
+    both_ways(_stored((301, 1024), 256), dtype, 500)
 
 
 def both_ways(stored: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int], dtype: torch.dtype, rows: int) -> None:
