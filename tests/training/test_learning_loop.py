@@ -22,9 +22,9 @@ from training.pretrain import charla
 from training.registry import Registry
 
 STYLE = "¡Voto a Neptuno, grumete!"  # behind every reply
-PEOPLE, TURNS = 90, 4
+PEOPLE, TURNS = 120, 4
 ASKED = ("Hola, ¿cómo estás?", "¿Cuál es la capital de Perú?", "Cuéntame un chiste", "Estoy cansado", "¿Quién eres?")
-TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "4", "--batch-size", "4")
+TRAINING = ("--targets", "all", "--alpha", "16", "--learning-rate", "2e-3", "--epochs", "6", "--batch-size", "4")
 GAIN = 2.0  # nats a token on people it has not seen
 
 
