@@ -220,10 +220,8 @@ def main() -> None:
     figures["crowd"] = crowd(engine, options.people)
     figures["traffic"] = traffic(engine, min(options.minutes, 0.5) if options.quick else options.minutes)
     engine.close()
-    roomy = Engine(model, tokenizer, max_batch=options.max_batch)
-    figures["flood"] = beside_a_flood(
-        roomy, 5 if options.quick else TURNS
-    )  # last: its cache would count in the traffic
+    roomy = Engine(model, tokenizer, max_batch=options.max_batch)  # last: its cache would count in the traffic
+    figures["flood"] = beside_a_flood(roomy, 5 if options.quick else TURNS)
     roomy.close()
     print(json.dumps(figures))
 

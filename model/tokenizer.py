@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ _SPACE = "\u2581"  # sentencepiece writes a space so
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Tokenizer:
+class Tokenizer(ABC):
     """Base of the two kinds; `Tokenizer.from_pretrained(folder)` returns the one that the folder's files ask for.
 
     bos_id opens a document of plain text, eos_id ends a reply, pad_id is eos_id where the vocabulary has no padding.
@@ -90,8 +91,9 @@ class Tokenizer:
         """
         return self._encode(_SURROGATE.sub("\ufffd", text))
 
+    @abstractmethod
     def _encode(self, text: str) -> list[int]:
-        raise NotImplementedError
+        """Ids of a text without lone surrogates, never a special id."""
 
     def encode_document(self, text: str) -> list[int]:
         """Ids of a plain text to continue or measure: bos goes before it if the vocabulary has its own; never empty."""

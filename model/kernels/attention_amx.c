@@ -233,7 +233,8 @@ void d8_attend_prompt(const void *query, const void *key, const void *value, con
                       int threads) {
 #if HAS_TILES
     const prompt_t p = {query, key, value, turns, keys, values, out, past, rows, heads, dim, rotary};
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1 && (past + rows) * heads * dim >= PARALLEL_VALUES)
+    if ((past + rows) * heads * dim < PARALLEL_VALUES) threads = 1;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
     for (int64_t head = 0; head < heads; head++) {
         const room_t room = room_in((char *)scratch + omp_get_thread_num() * room_bytes(past, rows, dim), &p);
         one_head(&p, head, &room);
